@@ -1,0 +1,188 @@
+"""Every item a process knows, as columns beside the items themselves.
+
+Rows are given once and kept: an item keeps its row when it is written again, so tables elsewhere (vectors, item
+states) line up by row number. `follow` keeps a catalogue current from the feature service's item log; that one
+mechanism serves start-up, restarts and writes alike. Reads never block; writes come from one task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from winnow.errors import DeadlineExceeded, Unavailable
+from winnow.filters import ATTRIBUTE, All, Any, Filter, Not, Op, Term, texts_of
+from winnow.ports import Features
+from winnow.types import CataloguePage, Item, strings
+
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+COMPARE: dict[Op, Callable[[npt.NDArray[np.float64], float], Mask]] = {
+    Op.LT: np.less,
+    Op.LE: np.less_equal,
+    Op.GT: np.greater,
+    Op.GE: np.greater_equal,
+}
+
+
+class Catalogue:
+    """Items by row. `watermark` is the item-log position up to which this catalogue is complete."""
+
+    def __init__(self) -> None:
+        self.watermark = 0
+        self._items: list[Item] = []
+        self._row: dict[str, int] = {}
+        self._postings: dict[str, dict[str, set[int]]] = {}  # text field -> value -> rows
+        self._ids = strings([])
+        self._price = np.empty(0, np.float64)  # NaN where there is none
+        self._created = np.empty(0, np.float64)  # seconds since 1970
+        self._available = np.empty(0, np.bool_)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._row
+
+    def get(self, item_id: str) -> Item | None:
+        row = self._row.get(item_id)
+        return None if row is None else self._items[row]
+
+    def item(self, row: int) -> Item:
+        return self._items[row]
+
+    def row(self, item_id: str) -> int:
+        """The item's row, or -1."""
+        return self._row.get(item_id, -1)
+
+    def rows(self, item_ids: Sequence[str] | npt.NDArray[np.object_]) -> Rows:
+        """(n,) int64 rows, -1 where an id is unknown."""
+        get = self._row.get
+        return np.fromiter((get(i, -1) for i in item_ids), np.int64, count=len(item_ids))
+
+    @property
+    def ids(self) -> npt.NDArray[np.object_]:
+        """Item id per row."""
+        return self._ids[: len(self._items)]
+
+    @property
+    def available(self) -> Mask:
+        return self._available[: len(self._items)]
+
+    @property
+    def created(self) -> npt.NDArray[np.float64]:
+        """Seconds since 1970 per row."""
+        return self._created[: len(self._items)]
+
+    def upsert(self, items: Iterable[Item]) -> Rows:
+        """Write items; returns the rows that changed, in writing order."""
+        changed: list[int] = []
+        for item in items:
+            row = self._row.get(item.item_id)
+            if row is None:
+                row = len(self._items)
+                self._grow(row + 1)
+                self._items.append(item)
+                self._ids[row] = item.item_id
+                self._row[item.item_id] = row
+            else:
+                self._unpost(row, self._items[row])
+                self._items[row] = item
+            self._price[row] = np.nan if item.price is None else item.price
+            self._created[row] = item.created_at.timestamp()
+            self._available[row] = item.available
+            self._post(row, item)
+            changed.append(row)
+        return np.asarray(changed, np.int64)
+
+    def mask(self, tree: Filter) -> Mask:
+        """(len(self),) bool: which rows match. Same meaning as `winnow.filters.holds`."""
+        n = len(self._items)
+        match tree:
+            case All(parts):
+                found = np.ones(n, np.bool_)
+                for part in parts:
+                    found &= self.mask(part)
+                return found
+            case Any(parts):
+                found = np.zeros(n, np.bool_)
+                for part in parts:
+                    found |= self.mask(part)
+                return found
+            case Not(part):
+                return ~self.mask(part)
+            case Term("available", _, _, _, flag):
+                return self._available[:n] == flag
+            case Term("price", op, _, number):
+                return COMPARE[op](self._price[:n], number)
+            case Term("created_at", op, _, number):
+                return COMPARE[op](self._created[:n], number)
+            case Term(field, _, values):
+                return self._text_mask(field, values, n)
+
+    def _text_mask(self, field: str, values: tuple[str, ...], n: int) -> Mask:
+        found = np.zeros(n, np.bool_)
+        if field == "item_id":
+            rows = self.rows(values)
+            found[rows[rows >= 0]] = True
+            return found
+        postings = self._postings.get(field, {})
+        for value in values:
+            rows_of_value = postings.get(value)
+            if rows_of_value:
+                found[np.fromiter(rows_of_value, np.int64, count=len(rows_of_value))] = True
+        return found
+
+    def _grow(self, size: int) -> None:
+        if size <= len(self._ids):
+            return
+        room = max(1024, size, 2 * len(self._ids)) - len(self._ids)
+        self._ids = np.concatenate([self._ids, np.full(room, None, dtype=object)])
+        self._price = np.concatenate([self._price, np.full(room, np.nan)])
+        self._created = np.concatenate([self._created, np.zeros(room)])
+        self._available = np.concatenate([self._available, np.zeros(room, np.bool_)])
+
+    def _fields(self, item: Item) -> list[str]:
+        return ["categories", "brand", "currency", *(ATTRIBUTE + name for name in item.attributes)]
+
+    def _post(self, row: int, item: Item) -> None:
+        for field in self._fields(item):
+            for value in texts_of(item, field):
+                self._postings.setdefault(field, {}).setdefault(value, set()).add(row)
+
+    def _unpost(self, row: int, item: Item) -> None:
+        for field in self._fields(item):
+            for value in texts_of(item, field):
+                self._postings[field][value].discard(row)
+
+
+Changed = Callable[[Rows], None]
+
+
+async def follow(
+    catalogue: Catalogue, features: Features, changed: Changed, *, page: int = 2_000, every_s: float = 0.5
+) -> None:
+    """Keep `catalogue` current for ever; call `changed(rows)` after each page, in this task.
+
+    A feature service that is away is waited for: the catalogue stays as it is and catches up afterwards.
+    """
+    while True:
+        more = await catch_up(catalogue, features, changed, page=page)
+        if not more:
+            await asyncio.sleep(every_s)
+
+
+async def catch_up(catalogue: Catalogue, features: Features, changed: Changed, *, page: int = 2_000) -> bool:
+    """Read one page of the item log; True when another waits."""
+    try:
+        answer: CataloguePage = await features.catalogue(after=catalogue.watermark, limit=page)
+    except (Unavailable, DeadlineExceeded):
+        return False
+    if answer.items:
+        changed(catalogue.upsert(answer.items))
+    catalogue.watermark = answer.watermark
+    return answer.more

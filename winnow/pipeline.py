@@ -1,0 +1,70 @@
+"""Runs one stage of a request: budget, metric, skip or fail. Stages themselves know none of these."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from winnow.errors import DeadlineExceeded, WinnowError
+
+T = TypeVar("T")
+
+
+class StageObserver(Protocol):
+    """Where a stage's outcome is counted; `outcome` is ok, skipped or failed."""
+
+    def __call__(self, stage: str, seconds: float, outcome: str) -> None: ...
+
+
+def ignore(stage: str, seconds: float, outcome: str) -> None:
+    """An observer that counts nothing."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One request on its way through the stages. `took_ms` and `skipped` become part of the answer."""
+
+    observe: StageObserver = ignore
+    took_ms: dict[str, float] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+    async def required(self, stage: str, work: Awaitable[T], budget_s: float) -> T:
+        """The stage's result; DeadlineExceeded past the budget, its own error when it fails."""
+        started = time.perf_counter()
+        outcome = "failed"
+        try:
+            async with asyncio.timeout(budget_s):
+                result = await work
+            outcome = "ok"
+            return result
+        except TimeoutError as late:
+            raise DeadlineExceeded(f"{stage} took longer than {budget_s * 1000:.0f} ms") from late
+        finally:
+            self._note(stage, started, outcome)
+
+    async def optional(self, stage: str, work: Awaitable[T], budget_s: float, instead: Callable[[], T]) -> T:
+        """The stage's result, or `instead()` when it fails or is late; then `skipped` names it.
+
+        Only the platform's own errors and time-outs are survived: any other exception is a bug and fails loudly.
+        """
+        started = time.perf_counter()
+        outcome = "failed"
+        try:
+            async with asyncio.timeout(budget_s):
+                result = await work
+            outcome = "ok"
+            return result
+        except (WinnowError, TimeoutError):
+            outcome = "skipped"
+            self.skipped.append(stage)
+            return instead()
+        finally:
+            self._note(stage, started, outcome)
+
+    def _note(self, stage: str, started: float, outcome: str) -> None:
+        seconds = time.perf_counter() - started
+        self.took_ms[stage] = self.took_ms.get(stage, 0.0) + seconds * 1000
+        self.observe(stage, seconds, outcome)
