@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,6 +85,11 @@ def ask_pip(*arguments: str) -> str:
     return subprocess.run([sys.executable, "-m", "pip", *arguments], check=True, capture_output=True, text=True).stdout
 
 
+@cache
+def configured() -> dict[str, str]:
+    return pip_configuration(ask_pip("config", "list"))
+
+
 def bootstrap_uv(lock: str) -> None:
     """The locked uv, by pip, which knows its own configuration."""
     version, hashes = pinned(lock, "uv")
@@ -99,7 +105,7 @@ def bootstrap_uv(lock: str) -> None:
 
 def uv(*arguments: str, without: frozenset[str] = frozenset()) -> "subprocess.CompletedProcess[str]":
     """Run uv on this environment. What the caller's environment says to uv wins over what pip's configuration says."""
-    variables = uv_variables(pip_configuration(ask_pip("config", "list"))) | dict(os.environ)
+    variables = uv_variables(configured()) | dict(os.environ)
     kept = {name: value for name, value in variables.items() if name not in without}
     return subprocess.run(
         [sys.executable, "-m", "uv", *arguments, "--python", sys.executable], env=kept, text=True, capture_output=True
@@ -111,7 +117,7 @@ def report(result: "subprocess.CompletedProcess[str]") -> None:
     if result.returncode:
         raise SystemExit(result.stderr.strip())
     for line in result.stderr.splitlines():
-        if line.startswith(("Installed", "Uninstalled")):
+        if line.startswith("Installed"):
             print(line)
 
 
@@ -181,8 +187,7 @@ def main() -> None:
     if arguments.verb == "install":
         install(arguments.extras or extras)
     else:
-        if not LOCK.exists():
-            ask_pip("install", "uv")
+        bootstrap_uv(LOCK.read_text()) if LOCK.exists() else ask_pip("install", "uv")
         lock(arguments.upgrade, arguments.constraints)
 
 

@@ -1,0 +1,95 @@
+# One command each; CI and pre-commit call these and nothing else. `make` alone prints them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# ONNX Runtime and MLflow carry telemetry clients.
+export ORT_DISABLE_TELEMETRY := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := 1
+
+DATA ?= ml-100k
+ONCE ?=
+ARGS ?=
+
+BIN := .venv/bin
+PYTHON := $(BIN)/python
+READY := .venv/.ready
+
+.PHONY: help
+help:
+	@echo "make <command>"; awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Try it
+.PHONY: demo trace
+demo: setup ## train on DATA (ml-100k), serve all five and show answers until Ctrl-C; ONCE=1 ends after the answers
+	@$(PYTHON) -m cli demo --data $(DATA) $(if $(ONCE),--once) $(ARGS)
+
+# The shell's own USER is somebody else.
+trace: setup ## one request of USER=405, stage by stage: its time, how many items, the first five
+ifeq ($(origin USER),command line)
+	@$(PYTHON) -m cli trace --user $(USER) $(ARGS)
+else
+	@echo "whose request? for example: make trace USER=405" >&2; exit 2
+endif
+
+##@ Prove it
+.PHONY: test check evaluate bench
+test: check ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
+	@$(PYTHON) -m pytest $(ARGS)
+
+check: setup lint types walls generated ## style, types, walls between packages, generated code; no tests
+
+evaluate: setup ## ranking quality on DATA against simple baselines, into build/evaluate.json
+	@$(PYTHON) -m cli evaluate --data $(DATA) $(ARGS)
+
+bench: setup ## latency, throughput and cost per request, into build/bench.json
+	@$(PYTHON) -m cli bench $(ARGS)
+
+##@ Change it
+.PHONY: setup format proto lock clean
+setup: $(READY) ## make .venv as requirements.lock says
+
+format: setup ## rewrite the code in the one style
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format .
+
+proto: setup ## generate winnow/v1 from protos/winnow/v1
+	@$(PYTHON) scripts/proto.py
+
+# The stamp says what is installed, so a new lock makes it stale by itself.
+lock: $(PYTHON) ## pin again after an edit of pyproject.toml; UPGRADE=1 takes the newest, WITHIN=file stays within its pins
+	@$(PYTHON) scripts/environment.py lock $(if $(UPGRADE),--upgrade) $(if $(WITHIN),--constraints $(WITHIN))
+
+clean: ## remove build/ and caches; .venv stays
+	@rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .schemathesis
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# The parts of `check`, each a target so that one can be run alone.
+.PHONY: lint types walls generated
+lint: setup
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@echo "lint: fine"
+
+types: setup
+	@$(BIN)/mypy
+
+walls: setup
+	@report=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$report"; exit 1; }
+	@echo "walls: kept"
+
+generated: setup
+	@$(PYTHON) scripts/proto.py --check
+	@echo "generated: current"
+
+$(PYTHON):
+	@scripts/venv.sh .venv
+
+$(READY): pyproject.toml requirements.lock scripts/environment.py scripts/venv.sh
+	@[ -x $(PYTHON) ] || scripts/venv.sh .venv
+	@$(PYTHON) scripts/environment.py install
+	@touch $@
