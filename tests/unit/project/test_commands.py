@@ -1,0 +1,77 @@
+"""The Makefile is the list of commands; CI is one of them."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+COMMANDS = ["demo", "trace", "test", "check", "evaluate", "bench", "setup", "format", "proto", "lock", "clean"]
+
+
+def make(*arguments: str, folder: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    inherited = {
+        name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKEOVERRIDES", "DATA", "ONCE"}
+    }
+    return subprocess.run(["make", *arguments], cwd=folder, env=inherited, capture_output=True, text=True)
+
+
+def planned(*arguments: str) -> str:
+    """The last command that make would run."""
+    return " ".join(make("--dry-run", *arguments).stdout.splitlines()[-1].split())
+
+
+def test_make_alone_prints_every_command_with_one_line_of_help() -> None:
+    printed = dict(re.findall(r"^  make (\w+) +(\S.*)$", make().stdout, re.MULTILINE))
+    assert sorted(printed) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["demo"], "-m cli demo --data ml-100k"),
+        (["demo", "ONCE=1"], "-m cli demo --data ml-100k --once"),
+        (["demo", "DATA=some/folder"], "-m cli demo --data some/folder"),
+        (["evaluate", "DATA=ml-1m"], "-m cli evaluate --data ml-1m"),
+        (["trace", "USER=405"], "-m cli trace --user 405"),
+        (["bench"], "-m cli bench"),
+        (["test"], "-m pytest"),
+    ],
+)
+def test_a_command_calls_one_line_of_python(arguments: list[str], command: str) -> None:
+    assert planned(*arguments) == f".venv/bin/python {command}"
+
+
+def test_trace_does_not_take_the_name_of_whoever_typed_it() -> None:
+    result = make("trace")
+    assert result.returncode == 2
+    assert "make trace USER=" in result.stderr
+
+
+def test_every_command_runs_without_telemetry(tmp_path: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    (tmp_path / "Makefile").write_text(f"{makefile}\n.PHONY: shown\nshown:\n\t@env\n")
+    shown = make("shown", folder=tmp_path).stdout.splitlines()
+    assert {"ORT_DISABLE_TELEMETRY=1", "MLFLOW_DISABLE_TELEMETRY=true", "DO_NOT_TRACK=1"} <= set(shown)
+
+
+@pytest.fixture
+def ci(tmp_path: Path) -> Path:
+    """A folder with .ci/run and a `make test` of our own."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci/run", tmp_path / ".ci/run")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("1 passed", 0), ("1 failed, 2 passed", 2)])
+def test_ci_ends_with_the_closing_line_and_the_exit_status_of_make_test(ci: Path, outcome: str, status: int) -> None:
+    closing = f"===== {outcome} in 1.23s ====="
+    (ci / "Makefile").write_text(f"test:\n\t@echo CI=$$CI; echo '{closing}'; echo after; exit {status}\n")
+    inherited = {name: value for name, value in os.environ.items() if name not in {"CI", "MAKEFLAGS", "MAKELEVEL"}}
+    result = subprocess.run(["bash", ci / ".ci/run"], env=inherited, capture_output=True, text=True)
+    assert result.stdout.splitlines()[0] == "CI=true"
+    assert result.stdout.splitlines()[-1] == closing
+    assert result.returncode == status
