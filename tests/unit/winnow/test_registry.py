@@ -1,0 +1,140 @@
+"""The registry on real MLflow: SQLite and a local folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from winnow.artifacts import Bundle, seal
+from winnow.errors import NotFound, Unavailable
+from winnow.registry import MlflowRegistry, Version, metric_name, model_name
+
+
+def bundle(folder: Path, word: str = "one") -> Bundle:
+    folder.mkdir(parents=True)
+    (folder / "words.json").write_text(json.dumps([word]))
+    return seal(
+        folder,
+        "retrieval",
+        facts={"dim": 128},
+        metrics={"ndcg@10": 0.125, "loss": float("nan")},
+        data={"name": "tiny"},
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def registry(home: Path) -> MlflowRegistry:
+    return MlflowRegistry(f"sqlite:///{home}/mlflow.db", home / "cache")
+
+
+@pytest.fixture(scope="module")
+def first(home: Path, registry: MlflowRegistry) -> tuple[Bundle, Version]:
+    made = bundle(home / "bundles" / "first", "first")
+    return made, registry.register(made, params={"dim": 128})
+
+
+def test_nothing_is_champion_of_a_home_without_a_registry(tmp_path: Path) -> None:
+    assert MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", tmp_path).champion("retrieval") is None
+    assert not list(tmp_path.iterdir()), "asking must not make a database"
+
+
+def test_asking_a_home_without_a_registry_does_not_import_mlflow(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from winnow.registry import MlflowRegistry;"
+        f"MlflowRegistry('sqlite:///{tmp_path}/mlflow.db', Path('{tmp_path}')).champion('ranking');"
+        "assert 'mlflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_bundle_comes_back_as_it_went_in(registry: MlflowRegistry, first: tuple[Bundle, Version]) -> None:
+    sealed, version = first
+    fetched = registry.fetch(version)
+    assert version.bundle == sealed.id
+    assert sorted(p.name for p in fetched.iterdir()) == ["manifest.json", "words.json"]
+    assert (fetched / "words.json").read_bytes() == sealed.file("words.json").read_bytes()
+
+
+def test_the_same_bundle_is_registered_once(registry: MlflowRegistry, first: tuple[Bundle, Version]) -> None:
+    sealed, version = first
+    assert registry.register(sealed) == version
+
+
+def test_metrics_parameters_and_data_are_shown_in_mlflow(
+    home: Path, registry: MlflowRegistry, first: tuple[Bundle, Version]
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db", f"sqlite:///{home}/mlflow.db")
+    run = client.get_run(client.get_model_version("winnow-retrieval", first[1].number).run_id)
+    assert run.data.metrics == {"ndcg_at_10": 0.125}
+    assert run.data.params == {"dim": "128"}
+    assert run.data.tags["data.name"] == "tiny"
+
+
+def test_the_alias_moved_elsewhere_is_seen_by_the_next_poll(
+    home: Path, registry: MlflowRegistry, first: tuple[Bundle, Version]
+) -> None:
+    """As a click in the MLflow UI moves it: another client on the same store."""
+    from mlflow.tracking import MlflowClient
+
+    second = registry.register(bundle(home / "bundles" / "second", "second"))
+    assert int(second.number) > int(first[1].number)
+    registry.promote(first[1])
+    assert registry.champion("retrieval") == first[1]
+    ui = MlflowClient(f"sqlite:///{home}/mlflow.db", f"sqlite:///{home}/mlflow.db")
+    ui.set_registered_model_alias("winnow-retrieval", "champion", second.number)
+    assert registry.champion("retrieval") == second
+    ui.delete_registered_model_alias("winnow-retrieval", "champion")
+    assert registry.champion("retrieval") is None
+    assert registry.versions("retrieval")[:2] == [second, first[1]]
+
+
+def test_a_model_nobody_registered_has_no_champion(registry: MlflowRegistry, first: tuple[Bundle, Version]) -> None:
+    assert registry.champion("ranking") is None
+
+
+def test_a_version_that_does_not_exist_is_not_found(registry: MlflowRegistry, first: tuple[Bundle, Version]) -> None:
+    for call in (registry.fetch, registry.promote):
+        with pytest.raises(NotFound):
+            call(Version("retrieval", "999"))
+
+
+def test_files_that_are_gone_are_not_found(home: Path, registry: MlflowRegistry) -> None:
+    version = registry.register(bundle(home / "bundles" / "lost", "lost"))
+    shutil.rmtree(registry.fetch(version))
+    with pytest.raises(NotFound, match="gone"):
+        registry.fetch(version)
+
+
+def test_a_damaged_database_is_unavailable_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"not a database" * 500)
+    with pytest.raises(Unavailable, match="not a database"):
+        MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", tmp_path).champion("retrieval")
+
+
+def test_a_server_that_is_away_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable):
+        MlflowRegistry("http://127.0.0.1:9", tmp_path).champion("retrieval")
+
+
+def test_names_are_made_fit_for_mlflow() -> None:
+    assert metric_name("hr@10") == "hr_at_10"
+    assert metric_name("ece/click (%)") == "ece/click ___"
+    assert model_name("ranking") == "winnow-ranking"
+
+
+def test_telemetry_is_off_once_the_registry_is_used(registry: MlflowRegistry, first: tuple[Bundle, Version]) -> None:
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"

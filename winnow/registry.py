@@ -1,0 +1,259 @@
+"""The registry: every bundle ever trained, and which one serves. A port, and MLflow behind it.
+
+Each bundle is the artifacts of one MLflow run and one version of the registered model `winnow-<kind>`. Serving follows
+the alias `champion`: moving the alias, here or in the MLflow UI, is the deploy; moving it back is the rollback. All
+calls block (run them in a thread), answer within their time-outs and raise only `winnow.errors`. MLflow itself is
+imported by the first call that needs it, because that takes seconds. What a bundle contains is not known here.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from winnow.artifacts import MANIFEST, Bundle, Kind
+from winnow.errors import NotFound, Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CHAMPION = "champion"
+SQLITE = "sqlite:///"
+FOLDER = "bundle"  # of a run's artifacts
+TAG = "winnow.bundle"  # holds the bundle's id
+HTTP_TIMEOUT_S = 10
+HTTP_RETRIES = 1
+TRANSFER_TIMEOUT_S = 300
+SQLITE_WAIT_S = 5.0
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(HTTP_TIMEOUT_S),
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(HTTP_RETRIES),
+    "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": str(TRANSFER_TIMEOUT_S),
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One registered bundle. `number` is the registry's own, rising; `bundle` is the bundle's id, "" when unknown."""
+
+    kind: Kind
+    number: str
+    bundle: str = ""
+
+
+class Registry(Protocol):
+    """Where bundles are found. Every method raises Unavailable when the registry cannot be reached."""
+
+    def champion(self, kind: Kind) -> Version | None:
+        """The version that should serve now, or None while nothing is promoted. Cheap: meant to be polled."""
+        ...
+
+    def fetch(self, version: Version) -> Path:
+        """A local folder with the bundle's files, downloaded once. NotFound when the version or its files are gone."""
+        ...
+
+    def register(self, bundle: Bundle, params: Mapping[str, Any] | None = None) -> Version:
+        """Take a bundle in; the same bundle again gives the version it already has."""
+        ...
+
+    def promote(self, version: Version, alias: str = CHAMPION) -> None:
+        """Point the alias at this version. NotFound when there is no such version."""
+        ...
+
+    def versions(self, kind: Kind) -> list[Version]:
+        """Every version, newest first."""
+        ...
+
+
+def model_name(kind: Kind) -> str:
+    return f"winnow-{kind}"
+
+
+Method = Callable[Concatenate["MlflowRegistry", P], T]
+
+
+def translated(method: Method[P, T]) -> Method[P, T]:
+    """MLflow's errors, and those of the libraries it lets through, as the platform's."""
+
+    @wraps(method)
+    def call(self: MlflowRegistry, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        client_errors = self.errors()
+        try:
+            return method(self, *args, **kwargs)
+        except client_errors as broken:
+            if getattr(broken, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
+                raise NotFound(first_line(broken)) from broken
+            raise Unavailable(f"registry {self.uri}: {first_line(broken)}") from broken
+
+    return call
+
+
+class MlflowRegistry:
+    """MLflow at `uri`: `sqlite:///path/mlflow.db` (artifacts in `mlartifacts` beside it) or a server's http address.
+
+    `cache` is where bundles of a remote artifact store are kept, one folder per bundle; local ones are read in place.
+    """
+
+    def __init__(self, uri: str, cache: Path) -> None:
+        self.uri = uri
+        self.cache = cache
+        self._database = Path(uri.removeprefix(SQLITE)).absolute() if uri.startswith(SQLITE) else None
+        self._client: Any = None
+        self._lock = threading.Lock()
+
+    def champion(self, kind: Kind) -> Version | None:
+        if self._database is not None and not self._database.exists():
+            return None
+        return self._champion(kind)
+
+    @translated
+    def fetch(self, version: Version) -> Path:
+        source = self._open().get_model_version(model_name(version.kind), version.number).source
+        local = Path(source.removeprefix("file://"))
+        if local.is_absolute():
+            if not (local / MANIFEST).is_file():
+                raise NotFound(f"{model_name(version.kind)} version {version.number}: its files are gone from {local}")
+            return local
+        target = self.cache / f"{version.kind}-{version.number}-{version.bundle or 'bundle'}"
+        if not (target / MANIFEST).is_file():
+            self._download(source, target)
+        return target
+
+    @translated
+    def register(self, bundle: Bundle, params: Mapping[str, Any] | None = None) -> Version:
+        known = self._find(bundle.kind, f" and tag.`{TAG}` = '{bundle.id}'")
+        if known:
+            return known[0]
+        client, name = self._open(), model_name(bundle.kind)
+        run = client.create_run(self._experiment(name), run_name=bundle.id, tags=self._tags(bundle))
+        run_id = run.info.run_id
+        for key, value in (params or {}).items():
+            client.log_param(run_id, metric_name(key), str(value)[:500])
+        for key, number in bundle.metrics.items():
+            if math.isfinite(number):
+                client.log_metric(run_id, metric_name(key), float(number))
+        client.log_artifacts(run_id, str(bundle.path), FOLDER)
+        client.set_terminated(run_id)
+        self._create(lambda: client.create_registered_model(name))
+        source = f"{run.info.artifact_uri}/{FOLDER}"
+        made = client.create_model_version(name, source=source, run_id=run_id, tags=self._tags(bundle))
+        return Version(bundle.kind, str(made.version), bundle.id)
+
+    @translated
+    def promote(self, version: Version, alias: str = CHAMPION) -> None:
+        client, name = self._open(), model_name(version.kind)
+        client.get_model_version(name, version.number)
+        client.set_registered_model_alias(name, alias, version.number)
+
+    @translated
+    def versions(self, kind: Kind) -> list[Version]:
+        return sorted(self._find(kind), key=lambda version: int(version.number), reverse=True)
+
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What a call to MLflow can raise when something outside this process is wrong."""
+        prepare()
+        from mlflow.exceptions import MlflowException
+        from requests import RequestException
+
+        if self._database is None:
+            return (MlflowException, RequestException, OSError)
+        from sqlalchemy.exc import SQLAlchemyError
+
+        return (MlflowException, RequestException, OSError, SQLAlchemyError, sqlite3.Error)
+
+    @translated
+    def _champion(self, kind: Kind) -> Version | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self._open().get_model_version_by_alias(model_name(kind), CHAMPION)
+        except MlflowException as absent:  # no such model; a model without this alias
+            if absent.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+        return Version(kind, str(found.version), found.tags.get(TAG, ""))
+
+    def _open(self) -> Any:
+        """The MLflow client, made once. A damaged database is found here: MLflow would retry it for 100 s."""
+        with self._lock:
+            if self._client is None:
+                from mlflow.tracking import MlflowClient
+
+                if self._database is not None:
+                    self._database.parent.mkdir(parents=True, exist_ok=True)
+                    with closing(sqlite3.connect(self._database, timeout=SQLITE_WAIT_S)) as probe:
+                        probe.execute("PRAGMA schema_version").fetchone()
+                self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            return self._client
+
+    def _experiment(self, name: str) -> str:
+        client = self._open()
+        beside = None if self._database is None else str(self._database.parent / "mlartifacts")
+        self._create(lambda: client.create_experiment(name, artifact_location=beside))
+        return str(client.get_experiment_by_name(name).experiment_id)
+
+    def _create(self, create: Callable[[], object]) -> None:
+        """Create something that may be there already."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            create()
+        except MlflowException as there:
+            if there.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _find(self, kind: Kind, condition: str = "") -> list[Version]:
+        client, found, token = self._open(), [], None
+        while True:
+            page = client.search_model_versions(f"name='{model_name(kind)}'{condition}", page_token=token)
+            found += [Version(kind, str(v.version), v.tags.get(TAG, "")) for v in page]
+            token = page.token
+            if not token:
+                return found
+
+    def _tags(self, bundle: Bundle) -> dict[str, str]:
+        return {TAG: bundle.id} | {f"data.{name}": str(value)[:500] for name, value in bundle.data.items()}
+
+    def _download(self, source: str, target: Path) -> None:
+        """Whole or not at all: into a folder beside the target, then renamed."""
+        from mlflow.artifacts import download_artifacts
+
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.cache, prefix=".download-") as folder:
+            got = Path(download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=self.uri))
+            if not (got / MANIFEST).is_file():
+                raise NotFound(f"{source} holds no {MANIFEST}")
+            if target.exists():  # an earlier, broken copy
+                shutil.rmtree(target)
+            got.rename(target)
+
+
+def prepare() -> None:
+    """Time-outs and silence, set before MLflow is imported; what the environment already says wins."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def metric_name(name: str) -> str:
+    """A name that MLflow takes: `ndcg@10` becomes `ndcg_at_10`."""
+    return re.sub(r"[^\w.\-/ ]", "_", name.replace("@", "_at_"))
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:300]
