@@ -131,7 +131,7 @@ def install(extras: list[str]) -> None:
             lock = with_torch(lock, f"{version}+cpu", hashes)
         else:
             print(
-                f"torch {version}: no CPU build where pip looks, so the default build is installed, on Linux with 2 GB of"
+                f"torch {version}: no CPU build where pip looks, so the default build is installed, on Linux with 4 GB of"
                 " CUDA libraries; PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL can name a place with CPU builds"
             )
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
