@@ -1,0 +1,37 @@
+"""The bare models, on small bundles with the right signatures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.kernels import Finder, Scorer, time_steps
+from tests.bundles import make_items, tiny_ranking_bundle, tiny_retrieval_bundle
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    path: Path = tmp_path_factory.mktemp("ranking")
+    return Scorer.load(tiny_ranking_bundle(path, make_items(200)), largest=100, table=150)
+
+
+def test_the_split_ranker_and_the_plain_one_score_the_same_candidates_alike(scorer: Scorer) -> None:
+    assert scorer.factorised(3, 60).shape == scorer.whole(3, 60).shape == (60, 3)
+    assert scorer.difference(60) < 1e-4
+    assert not np.allclose(scorer.factorised(3, 60), scorer.factorised(4, 60), atol=1e-4)
+
+
+def test_every_step_is_timed_equally_often(scorer: Scorer) -> None:
+    took = time_steps(scorer.steps(50) | scorer.races(100), seconds=0.2)
+    assert set(took) == {"user_net", "cross.50", "100.plain", "100.factorised"}
+    assert len({len(times) for times in took.values()}) == 1
+    assert all((times > 0).all() for times in took.values())
+
+
+def test_the_search_is_asked_with_what_the_tower_answers(tmp_path: Path) -> None:
+    finder = Finder.load(tiny_retrieval_bundle(tmp_path, make_items(300)), wanted=500)
+    steps = finder.steps()
+    scores, rows = steps["search"](2)  # type: ignore[misc]
+    assert scores.shape == rows.shape == (1, 300)
+    expected = steps["user_tower"](2)["vector"] @ finder.index.reconstruct(int(rows[0, 0]))  # type: ignore[index]
+    assert scores[0, 0] == pytest.approx(float(expected[0]), abs=1e-5)
