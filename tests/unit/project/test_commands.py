@@ -12,11 +12,14 @@ ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = ["demo", "trace", "test", "check", "evaluate", "bench", "setup", "format", "proto", "lock", "clean"]
 
 
+def outside() -> dict[str, str]:
+    """The environment of somebody who types a command, even when these tests run under make themselves."""
+    ours = {"CI", "DATA", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "ONCE"}
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
 def make(*arguments: str, folder: Path = ROOT) -> "subprocess.CompletedProcess[str]":
-    inherited = {
-        name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKEOVERRIDES", "DATA", "ONCE"}
-    }
-    return subprocess.run(["make", *arguments], cwd=folder, env=inherited, capture_output=True, text=True)
+    return subprocess.run(["make", *arguments], cwd=folder, env=outside(), capture_output=True, text=True)
 
 
 def planned(*arguments: str) -> str:
@@ -70,8 +73,7 @@ def ci(tmp_path: Path) -> Path:
 def test_ci_ends_with_the_closing_line_and_the_exit_status_of_make_test(ci: Path, outcome: str, status: int) -> None:
     closing = f"===== {outcome} in 1.23s ====="
     (ci / "Makefile").write_text(f"test:\n\t@echo CI=$$CI; echo '{closing}'; echo after; exit {status}\n")
-    inherited = {name: value for name, value in os.environ.items() if name not in {"CI", "MAKEFLAGS", "MAKELEVEL"}}
-    result = subprocess.run(["bash", ci / ".ci/run"], env=inherited, capture_output=True, text=True)
+    result = subprocess.run(["bash", ci / ".ci/run"], env=outside(), capture_output=True, text=True)
     assert result.stdout.splitlines()[0] == "CI=true"
     assert result.stdout.splitlines()[-1] == closing
     assert result.returncode == status
