@@ -1,0 +1,1 @@
+"""Offline: data, models, training, export, evaluation, registration. Knows `winnow`, never the services."""

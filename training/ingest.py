@@ -1,0 +1,225 @@
+"""A data set becomes a home: canonical Parquet in the log's folders, rejects beside them, `dataset.json` last.
+
+Running it again does nothing while the source is the same. Everything is written into a folder of its own and moved
+into place at the end, so an interrupted run leaves the home as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from training.data import open_source
+from training.data.clean import Cleaned, clean_events, clean_items, clean_users
+from training.data.source import Source
+from winnow.canonical import EVENTS, ITEMS, USERS
+from winnow.errors import FailedPrecondition, InvalidArgument
+from winnow.segments import segment_path
+
+FORMAT = 1
+DATASET = "dataset.json"
+TABLES = {"events": EVENTS, "items": ITEMS, "users": USERS}
+
+Progress = Callable[[str, int], None]
+"""Told the name of a table and how many of its rows are done."""
+Clean = Callable[[pl.DataFrame], Cleaned]
+
+
+@dataclass(frozen=True)
+class IngestSummary:
+    """What a home holds. `rejected` counts bad rows (listed in rejects/), `left_out` rows omitted on purpose, by reason;
+    `bare_items` are items that only events name. `skipped`: the home already held this."""
+
+    name: str
+    clock: str
+    protocol: str
+    positive_value: float
+    digest: str
+    events: int
+    items: int
+    users: int
+    rejected: dict[str, int]
+    left_out: dict[str, int]
+    bare_items: int
+    seconds: float
+    skipped: bool = False
+
+
+def quiet(table: str, rows: int) -> None:
+    """The progress of a run that nobody watches."""
+
+
+def ingest(source: str, home: Path, progress: Progress = quiet) -> IngestSummary:
+    """Make `home` hold the data set `source` (a known name, or the path of a folder)."""
+    return ingest_source(open_source(source), home, progress)
+
+
+def ingest_source(source: Source, home: Path, progress: Progress = quiet) -> IngestSummary:
+    """NotFound: the set is absent. InvalidArgument: nothing of a file can be used. FailedPrecondition: the home holds
+    live events, which a new import would renumber."""
+    known = summary_of(home)
+    if known is not None and known.digest == source.digest:
+        return known
+    refuse_live(home)
+    started = time.monotonic()
+    staging = home / ".ingest"
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        summary = written(source, staging, started, progress)
+        publish(staging, home)
+        write_text(home / DATASET, json.dumps({"format": FORMAT, **asdict(summary)}, indent=1))
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return summary
+
+
+def summary_of(home: Path) -> IngestSummary | None:
+    """What the last ingestion said of this home, or None."""
+    if not (home / DATASET).is_file():
+        return None
+    document: dict[str, Any] = json.loads((home / DATASET).read_text(encoding="utf-8"))
+    if document.pop("format") != FORMAT:
+        raise FailedPrecondition(f"{DATASET} was written by another release; ingest into a new home")
+    return IngestSummary(**{**document, "skipped": True})
+
+
+def refuse_live(home: Path) -> None:
+    if any((home / "log").glob("*/live-*.log")):
+        raise FailedPrecondition(
+            f"{os.path.relpath(home)} holds another data set and live events on top of it; choose a new home"
+        )
+
+
+def written(source: Source, staging: Path, started: float, progress: Progress) -> IngestSummary:
+    """Write all tables and rejects below `staging`."""
+    with Table("events", staging, "item_id") as events:
+        events.fill(unique_events(source.events()), clean_events, progress)
+    with Table("users", staging, "user_id") as users:
+        users.fill(source.users(), clean_users, progress)
+    with Table("items", staging, "item_id") as items:
+        items.fill(source.items(), clean_items, progress)
+        bare = bare_items(events.ids - items.ids)
+        items.write(bare)
+    if not events.rows:
+        raise InvalidArgument(f"{source.name}: not one event", field="source")
+    return IngestSummary(
+        name=source.name,
+        clock=source.clock,
+        protocol=source.protocol,
+        positive_value=source.positive_value,
+        digest=source.digest,
+        events=events.rows,
+        items=items.rows,
+        users=users.rows,
+        rejected={table.name: table.rejected for table in (events, items, users)},
+        left_out=dict(sorted(source.left_out.items())),
+        bare_items=bare.num_rows,
+        seconds=round(time.monotonic() - started, 2),
+    )
+
+
+class Table:
+    """One canonical table being written, chunk by chunk, and its rejects. `ids` collects the values of `key`."""
+
+    def __init__(self, name: str, staging: Path, key: str) -> None:
+        self.name = name
+        self.rows = 0
+        self.rejected = 0
+        self.ids: set[str] = set()
+        self._key = key
+        self._path = segment_path(staging / "log" / name, "import", 1)
+        self._path.parent.mkdir(parents=True)
+        self._writer = pq.ParquetWriter(self._path, TABLES[name], compression="zstd")
+        (staging / "rejects").mkdir(exist_ok=True)
+        self._rejects = (staging / "rejects" / f"{name}.jsonl").open("w", encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+        self._rejects.close()
+        sync(self._path)
+
+    def fill(self, frames: Iterator[pl.DataFrame], clean: Clean, progress: Progress) -> None:
+        """Clean and write every frame; InvalidArgument when not one row is good."""
+        first = ""
+        for frame in frames:
+            cleaned = clean(frame)
+            self.write(cleaned.table)
+            self._reject(cleaned.rejects)
+            first = first or "".join(f"row {row}: {why}" for row, why in cleaned.rejects[:1])
+            progress(self.name, self.rows)
+        if self.rejected and not self.rows:
+            raise InvalidArgument(f"{self.name}: all {self.rejected} rows are bad; {first}", field="source")
+
+    def write(self, table: pa.Table) -> None:
+        self._writer.write_table(table)
+        self.ids.update(pc.unique(table[self._key]).to_pylist())
+        self.rows += table.num_rows
+
+    def _reject(self, rejects: list[tuple[int, str]]) -> None:
+        self._rejects.writelines(json.dumps({"row": row, "reason": why}) + "\n" for row, why in rejects)
+        self.rejected += len(rejects)
+
+
+def bare_items(ids: set[str]) -> pa.Table:
+    """Items of which nothing but the id is known, in the order of their ids."""
+    return pa.Table.from_pylist([{"item_id": item_id, "available": True} for item_id in sorted(ids)], schema=ITEMS)
+
+
+def unique_events(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Frames whose repeated event ids are blanked with a reason; hashes of 64 bits stand for the ids of earlier
+    frames, so two different ids are confused once in about 10^13 sets of a million."""
+    seen: pl.Series = pl.Series("id", [], dtype=pl.UInt64)
+    for frame in frames:
+        if "event_id" not in frame.columns:
+            yield frame
+            continue
+        prints = frame["event_id"].cast(pl.String).hash(0)
+        again = ~prints.is_first_distinct() | prints.is_in(seen.implode())
+        seen = pl.concat([seen, prints.filter(~again).rename("id")])
+        yield frame.with_columns((again & frame["event_id"].is_not_null()).alias("repeated"))
+
+
+def publish(staging: Path, home: Path) -> None:
+    """Move what was staged into the home. `dataset.json` goes first and comes back last: between the two, readers see
+    that the home is incomplete."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / DATASET).unlink(missing_ok=True)
+    for folder in ("rejects", *(f"log/{table}" for table in TABLES)):
+        target = home / folder
+        target.mkdir(parents=True, exist_ok=True)
+        for old in [*target.glob("import-*.parquet"), *target.glob("*.jsonl")]:
+            old.unlink()
+        for file in sorted((staging / folder).iterdir()):
+            file.replace(target / file.name)
+        sync(target)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is there wholly or not at all, also after a power cut."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    sync(temporary)
+    temporary.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
