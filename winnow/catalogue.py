@@ -116,7 +116,7 @@ class Catalogue:
             case Not(part):
                 return ~self.mask(part)
             case Term("available", _, _, _, flag):
-                return self._available[:n] == flag
+                return np.equal(self._available[:n], flag)
             case Term("price", op, _, number):
                 return COMPARE[op](self._price[:n], number)
             case Term("created_at", op, _, number):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-import onnxruntime  # noqa: E402  (reads the variable above when imported)
+import onnxruntime
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
