@@ -6,6 +6,7 @@ Threads are pinned: several models in one Python process on a few cores otherwis
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,8 +17,24 @@ import numpy.typing as npt
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort
+
+from winnow.errors import BundleRefused
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+
+ORT_ERRORS = (
+    ort.EPFail,
+    ort.Fail,
+    ort.InvalidArgument,
+    ort.InvalidGraph,
+    ort.InvalidProtobuf,
+    ort.NoModel,
+    ort.NoSuchFile,
+    ort.NotImplemented,
+    ort.RuntimeException,
+)
+TOLERANCE = 1e-4  # between a sample output and its recomputation: kernels differ in the last bits from CPU to CPU
 
 
 class Model(Protocol):
@@ -27,7 +44,7 @@ class Model(Protocol):
 
 
 class OnnxModel:
-    """An ONNX file on the CPU provider (or those named), in this process."""
+    """An ONNX file on the CPU provider (or those named), in this process. BundleRefused when it cannot be loaded."""
 
     def __init__(self, file: Path, *, threads: int = 1, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> None:
         options = onnxruntime.SessionOptions()
@@ -35,7 +52,10 @@ class OnnxModel:
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(str(file), options, providers=list(providers))
+        try:
+            self._session = onnxruntime.InferenceSession(str(file), options, providers=list(providers))
+        except ORT_ERRORS as broken:
+            raise BundleRefused(f"{file.name} cannot be loaded: {first_line(broken)}") from broken
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.inputs = {i.name: i.shape for i in self._session.get_inputs()}
 
@@ -48,3 +68,32 @@ def largest_difference(got: npt.NDArray[Any], expected: npt.NDArray[Any]) -> flo
     if got.shape != expected.shape or not np.isfinite(got).all():
         return float("inf")
     return float(np.max(np.abs(got - expected))) if got.size else 0.0
+
+
+def check_samples(file: Path, models: Mapping[str, Model]) -> None:
+    """Recompute a bundle's `samples.npz`; BundleRefused where an output is missing, fails or differs by `TOLERANCE`."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            samples = {key: stored[key] for key in stored.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as broken:
+        raise BundleRefused(f"{file.name} cannot be read: {broken}") from broken
+    for name, model in models.items():
+        expected = part(samples, f"{name}.out.")
+        if not expected:
+            raise BundleRefused(f"{file.name} has no samples of {name}")
+        try:
+            got = model.run(part(samples, f"{name}.in."))
+        except (ValueError, *ORT_ERRORS) as broken:
+            raise BundleRefused(f"{name} does not take its sample inputs: {first_line(broken)}") from broken
+        for output, values in expected.items():
+            worst = largest_difference(got[output], values) if output in got else float("inf")
+            if worst > TOLERANCE:
+                raise BundleRefused(f"{name}: sample output {output} differs by {worst:.2g}, allowed is {TOLERANCE:g}")
+
+
+def part(samples: Arrays, prefix: str) -> dict[str, npt.NDArray[Any]]:
+    return {key.removeprefix(prefix): values for key, values in samples.items() if key.startswith(prefix)}
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:300]

@@ -1,0 +1,83 @@
+"""Keeps heavy work off the event loop: a few threads with a bounded queue, and upkeep that follows a catalogue.
+
+Models, vector search and SQL release the interpreter lock, so a thread keeps the loop answering meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+import numpy as np
+
+from winnow.catalogue import Rows
+from winnow.errors import ResourceExhausted
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+
+class Worker:
+    """`threads` threads; more than `max_waiting` calls at once are refused rather than queued for ever."""
+
+    def __init__(self, name: str, *, threads: int = 1, max_waiting: int = 256) -> None:
+        self._name = name
+        self._max_waiting = max_waiting
+        self._waiting = 0
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+
+    async def run(self, work: Callable[[Unpack[Args]], T], *args: *Args) -> T:
+        """`work(*args)` in a thread. A caller that gives up leaves the thread to finish; its place stays taken."""
+        if self._waiting >= self._max_waiting:
+            raise ResourceExhausted(f"{self._name}: {self._max_waiting} calls are waiting already")
+        self._waiting += 1
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        future.add_done_callback(self._left)
+        return await asyncio.shield(future)
+
+    def _left(self, future: asyncio.Future[Any]) -> None:
+        self._waiting -= 1
+        if not future.cancelled():
+            future.exception()  # seen here, so that a caller who gave up does not leave a warning behind
+
+    def close(self) -> None:
+        """Take no more calls; those running finish."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class Upkeep:
+    """Applies changes of the catalogue in a thread of its own, in order, one batch at a time.
+
+    `absorb(rows)` brings tables up to date for these rows. An error in it is a bug: the next `changed` or `settled`
+    raises it.
+    """
+
+    def __init__(self, name: str, absorb: Callable[[Rows], None]) -> None:
+        self._absorb = absorb
+        self._worker = Worker(name)
+        self._pending: list[Rows] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def changed(self, rows: Rows) -> None:
+        """Rows were written; returns at once. Called on the event loop (`winnow.catalogue.Changed`)."""
+        self._pending.append(rows)
+        if self._task is None or self._task.done():
+            if self._task is not None:
+                self._task.result()
+            self._task = asyncio.get_running_loop().create_task(self._drain())
+
+    async def settled(self) -> None:
+        """Returns when everything changed so far is absorbed."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def _drain(self) -> None:
+        while self._pending:
+            rows = np.unique(np.concatenate(self._pending))
+            self._pending.clear()
+            await self._worker.run(self._absorb, rows)
+
+    def close(self) -> None:
+        self._worker.close()
