@@ -1,0 +1,1 @@
+"""Says why an item is shown: templates, filled only with facts that hold."""

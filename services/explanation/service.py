@@ -1,0 +1,49 @@
+"""The Explanation port, by checked templates: per item the most telling fact that holds, varied over the slate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from services.explanation.propose import Proposal, Taste, TitleWords
+from services.explanation.settings import Settings
+from services.explanation.templates import text
+from winnow.catalogue import Catalogue
+from winnow.ports import ExplainQuery
+from winnow.requests import Readiness
+from winnow.types import Reason
+
+KIND_REPEATED = 6.0  # weight that a kind of fact loses each time the slate uses it
+ITEM_REPEATED = 25.0  # weight that a fact loses each time the slate names the same item of the history
+
+
+class Templates:
+    """Says why from the person's history and the catalogue. `catalogue` is kept current by whoever built this."""
+
+    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
+        self._catalogue = catalogue
+        self._settings = settings
+        self._words = TitleWords()
+
+    async def explain(self, queries: Sequence[ExplainQuery]) -> list[tuple[Reason, ...]]:
+        return [self._explain(query) for query in queries]
+
+    async def ready(self) -> Readiness:
+        return Readiness(True)
+
+    def _explain(self, query: ExplainQuery) -> tuple[Reason, ...]:
+        taste = Taste(query.user, self._catalogue, query.context, self._settings.positive_value, self._words)
+        used: dict[object, int] = {}
+        reasons = []
+        for item_id, sources in zip(query.item_ids, query.sources, strict=True):
+            best = max(taste.proposals(item_id, sources), key=lambda p: p.weight - repetition(p, used))
+            for said in (best.kind, best.place):
+                used[said] = used.get(said, 0) + 1
+            fact = taste.fact(item_id, best)
+            reasons.append(Reason(text(fact, self._catalogue.get), fact.name, fact.evidence()))
+        return tuple(reasons)
+
+
+def repetition(proposal: Proposal, used: Mapping[object, int]) -> float:
+    """The weight that a proposal loses by what the slate says already."""
+    named_again = used.get(proposal.place, 0) if proposal.place >= 0 else 0
+    return KIND_REPEATED * used.get(proposal.kind, 0) + ITEM_REPEATED * named_again
