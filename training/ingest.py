@@ -25,10 +25,11 @@ from training.data.clean import Cleaned, clean_events, clean_items, clean_users
 from training.data.source import Source
 from winnow.canonical import EVENTS, ITEMS, USERS
 from winnow.errors import FailedPrecondition, InvalidArgument
+from winnow.eventlog import held, sync_folder
+from winnow.home import DATASET, events_folder, items_folder
 from winnow.segments import segment_path
 
 FORMAT = 1
-DATASET = "dataset.json"
 TABLES = {"events": EVENTS, "items": ITEMS, "users": USERS}
 
 Progress = Callable[[str, int], None]
@@ -77,8 +78,10 @@ def ingest_source(source: Source, home: Path, progress: Progress = quiet) -> Ing
     shutil.rmtree(staging, ignore_errors=True)
     try:
         summary = written(source, staging, started, progress)
-        publish(staging, home)
-        write_text(home / DATASET, json.dumps({"format": FORMAT, **asdict(summary)}, indent=1))
+        with held(events_folder(home)), held(items_folder(home)):
+            refuse_live(home)
+            publish(staging, home)
+            write_text(home / DATASET, json.dumps({"format": FORMAT, **asdict(summary)}, indent=1))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return summary
@@ -205,7 +208,7 @@ def publish(staging: Path, home: Path) -> None:
             old.unlink()
         for file in sorted((staging / folder).iterdir()):
             file.replace(target / file.name)
-        sync(target)
+        sync_folder(target)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -214,7 +217,7 @@ def write_text(path: Path, text: str) -> None:
     temporary.write_text(text, encoding="utf-8")
     sync(temporary)
     temporary.replace(path)
-    sync(path.parent)
+    sync_folder(path.parent)
 
 
 def sync(path: Path) -> None:

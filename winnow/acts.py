@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -57,8 +58,10 @@ def united(parts: Sequence[Acts]) -> Acts:
     if len(parts) == 1:
         return parts[0]
     every = Acts(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(Acts)))
-    order = np.lexsort((every.log_position, every.at))
-    return every.take(order)
+    later = np.diff(every.at)
+    if ((later > 0) | (later == 0) & (np.diff(every.log_position) > 0)).all():
+        return every
+    return every.take(np.lexsort((every.log_position, every.at)))
 
 
 def state_of(
@@ -101,13 +104,13 @@ class Link:
 
 @dataclass(frozen=True, eq=False)
 class Journal:
-    """A log of events as columns: who (`people`, users first), what (`item_ids`), and the acts of each person.
+    """A log of events as columns: who (a row per user, then per session), what (`item_ids`), and each one's acts.
 
     `order[offsets[p]:offsets[p + 1]]` are the acts of person row p, ascending.
     """
 
-    people: tuple[Person, ...]
-    users: int  # how many of `people` are users; the others are sessions
+    user_ids: list[str]
+    session_ids: list[str]
     item_ids: Strings
     acts: Acts
     impressions: Acts
@@ -117,6 +120,12 @@ class Journal:
     order: Rows
     offsets: Rows
     sessions: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # user row -> linked session rows
+
+    @cached_property
+    def people(self) -> tuple[Person, ...]:
+        """The person of each row."""
+        users = (Person(user_id=user_id) for user_id in self.user_ids)
+        return (*users, *(Person(session_id=session_id) for session_id in self.session_ids))
 
     def acts_of(self, row: int) -> Rows:
         """Acts under this row's own id, ascending."""
@@ -160,12 +169,11 @@ def journal(events: pa.Table, item_ids: Sequence[str] = ()) -> Journal:
     act = every.type != CODES["impression"]
     links = links_of(user_codes, session_codes, len(user_ids), order, act)
     acts = every.take(np.flatnonzero(act))
-    people = [Person(user_id=u) for u in user_ids] + [Person(session_id=s) for s in session_ids]
     shown = order[~act]
-    by_person, offsets = grouped(acts.user, len(people))
+    by_person, offsets = grouped(acts.user, len(user_ids) + len(session_ids))
     return Journal(
-        people=tuple(people),
-        users=len(user_ids),
+        user_ids=user_ids,
+        session_ids=session_ids,
         item_ids=ids,
         acts=acts,
         impressions=every.take(np.flatnonzero(~act)),

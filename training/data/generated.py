@@ -111,7 +111,7 @@ def prices(world: World) -> npt.NDArray[np.float64]:
     """(items,) EUR: a level per cluster and a spread within it."""
     random = np.random.default_rng((world.seed, 2))
     level = random.normal(3.0, 0.8, world.clusters)[world.cluster_of(np.arange(world.items))]
-    return np.round(np.exp(level + random.normal(0, 0.3, world.items)), 2)
+    return np.asarray(np.round(np.exp(level + random.normal(0, 0.3, world.items)), 2), np.float64)
 
 
 def users(world: World) -> Iterator[pl.DataFrame]:

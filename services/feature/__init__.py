@@ -1,0 +1,1 @@
+"""Knows people and items, and takes every event."""

@@ -1,0 +1,35 @@
+"""Builds the feature service from a home: reads both logs, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from services.feature.ids import KnownIds
+from services.feature.items import ItemLog
+from services.feature.service import FeatureService
+from services.feature.settings import Settings
+from services.feature.store import People
+from winnow import segments
+from winnow.acts import COLUMNS, journal
+from winnow.canonical import EVENTS, ITEMS, USERS
+from winnow.eventlog import Log
+from winnow.home import check_complete, events_folder, items_folder, users_folder
+
+
+def build(settings: Settings) -> FeatureService:
+    """FailedPrecondition: an ingestion was interrupted, another process writes this home, or a log is damaged."""
+    check_complete(settings.home)
+    events = Log(events_folder(settings.home), EVENTS, segment_bytes=settings.segment_bytes)
+    items = Log(items_folder(settings.home), ITEMS, segment_bytes=settings.segment_bytes)
+    happened = events.whole((*COLUMNS, "event_id"))
+    people = People(journal(happened), traits(settings.home))
+    return FeatureService(events, items, people, ItemLog(items.whole()), KnownIds(happened["event_id"]))
+
+
+def traits(home: Path) -> dict[str, dict[str, str]]:
+    """Traits by user id, as imported."""
+    table: pa.Table = segments.whole(users_folder(home), USERS)
+    pairs = zip(table["user_id"].to_pylist(), table["traits"].to_pylist(), strict=True)
+    return {user_id: dict(own or ()) for user_id, own in pairs}

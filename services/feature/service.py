@@ -1,0 +1,105 @@
+"""The feature service: `winnow.ports.Features` over two logs and what is in memory.
+
+An event is on disk before it is acknowledged, and in memory before the next `users`. It is known by its id for ever:
+a second one with the same id, in the same call, at the same time or after a restart, counts as a duplicate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from services.feature.ids import KnownIds
+from services.feature.items import ItemLog
+from services.feature.store import People
+from winnow.canonical import event_row, item_row
+from winnow.errors import InvalidArgument, PayloadTooLarge
+from winnow.eventlog import Log
+from winnow.requests import Readiness
+from winnow.types import MAX_EVENTS, MAX_ITEMS, MAX_USERS, CataloguePage, Event, Item, Person, Receipt, UserState
+
+MAX_PAGE = 10_000  # items
+
+
+class FeatureService:
+    """Knows people and items, and takes every event."""
+
+    def __init__(self, events: Log, items: Log, people: People, catalogue: ItemLog, known: KnownIds) -> None:
+        self._events = events
+        self._items = items
+        self._people = people
+        self._catalogue = catalogue
+        self._known = known
+        self._recording: dict[str, asyncio.Task[None]] = {}  # event id -> its way to the disk
+        self._put = asyncio.Lock()
+
+    async def users(self, people: Sequence[Person]) -> list[UserState]:
+        at_most(len(people), MAX_USERS, "people")
+        return [self._people.state(person) for person in people]
+
+    async def record(self, events: Sequence[Event]) -> Receipt:
+        at_most(len(events), MAX_EVENTS, "events")
+        fresh: dict[str, Event] = {}
+        waited: set[asyncio.Task[None]] = set()
+        for event in events:
+            if event.event_id in self._recording:
+                waited.add(self._recording[event.event_id])
+            elif event.event_id not in self._known:
+                fresh.setdefault(event.event_id, event)
+        if fresh:
+            waited.add(self._start(fresh))
+        for task in waited:
+            await asyncio.shield(task)  # a caller who leaves does not undo what others may rely on
+        return Receipt(len(fresh), len(events) - len(fresh), self._people.watermark)
+
+    async def put_items(self, items: Sequence[Item]) -> Receipt:
+        """An item that says nothing new counts as a duplicate and is not written again."""
+        at_most(len(items), MAX_ITEMS, "items")
+        return await asyncio.shield(asyncio.create_task(self._write_items(items)))
+
+    async def catalogue(self, after: int, limit: int) -> CataloguePage:
+        if after < 0:
+            raise InvalidArgument("must not be negative", field="after")
+        if not 1 <= limit <= MAX_PAGE:
+            raise InvalidArgument(f"must be between 1 and {MAX_PAGE}", field="limit")
+        return await self._catalogue.page(after, limit)
+
+    async def ready(self) -> Readiness:
+        missing = tuple(f"{log.folder.name} log: {log.broken}" for log in (self._events, self._items) if log.broken)
+        return Readiness(not missing, missing)
+
+    async def close(self) -> None:
+        """Finish what is being written, then let go of the logs."""
+        await asyncio.gather(*set(self._recording.values()), return_exceptions=True)
+        async with self._put:
+            await self._items.close()
+        await self._events.close()
+
+    def _start(self, fresh: dict[str, Event]) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._write_events(fresh))
+        self._recording.update(dict.fromkeys(fresh, task))
+        return task
+
+    async def _write_events(self, fresh: dict[str, Event]) -> None:
+        events = list(fresh.values())
+        try:
+            last = await self._events.append([event_row(event) for event in events])
+            self._people.apply(events, last)
+            self._known.update(fresh)
+        finally:
+            for event_id in fresh:
+                del self._recording[event_id]
+
+    async def _write_items(self, items: Sequence[Item]) -> Receipt:
+        async with self._put:  # one at a time, so that what is compared is what will be replaced
+            newest = {item.item_id: item for item in items}
+            fresh = [item for item in newest.values() if self._catalogue.get(item.item_id) != item]
+            if fresh:
+                await self._items.append([item_row(item) for item in fresh])
+                self._catalogue.apply(fresh)
+            return Receipt(len(fresh), len(items) - len(fresh), self._catalogue.watermark)
+
+
+def at_most(number: int, limit: int, what: str) -> None:
+    if number > limit:
+        raise PayloadTooLarge(f"at most {limit} {what} in one call, not {number}", field=what)
