@@ -10,11 +10,12 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -61,9 +62,9 @@ def quiet(table: str, rows: int) -> None:
     """The progress of a run that nobody watches."""
 
 
-def ingest(source: str, home: Path, progress: Progress = quiet) -> IngestSummary:
-    """Make `home` hold the data set `source` (a known name, or the path of a folder)."""
-    return ingest_source(open_source(source), home, progress)
+def ingest(source: str, home: Path, progress: Progress = quiet, columns: Sequence[str] = ()) -> IngestSummary:
+    """Make `home` hold the data set `source`: a known name, or the path of a folder (`columns` add to its map)."""
+    return ingest_source(open_source(source, columns), home, progress)
 
 
 def ingest_source(source: Source, home: Path, progress: Progress = quiet) -> IngestSummary:
@@ -107,7 +108,7 @@ def refuse_live(home: Path) -> None:
 def written(source: Source, staging: Path, started: float, progress: Progress) -> IngestSummary:
     """Write all tables and rejects below `staging`."""
     with Table("events", staging, "item_id") as events:
-        events.fill(unique_events(source.events()), clean_events, progress)
+        events.fill(source.events(), Unique(), progress)
     with Table("users", staging, "user_id") as users:
         users.fill(source.users(), clean_users, progress)
     with Table("items", staging, "item_id") as items:
@@ -159,13 +160,20 @@ class Table:
         """Clean and write every frame; InvalidArgument when not one row is good."""
         first = ""
         for frame in frames:
-            cleaned = clean(frame)
+            cleaned = self._cleaned(frame, clean)
             self.write(cleaned.table)
             self._reject(cleaned.rejects)
             first = first or "".join(f"row {row}: {why}" for row, why in cleaned.rejects[:1])
             progress(self.name, self.rows)
         if self.rejected and not self.rows:
             raise InvalidArgument(f"{self.name}: all {self.rejected} rows are bad; {first}", field="source")
+
+    def _cleaned(self, frame: pl.DataFrame, clean: Clean) -> Cleaned:
+        try:
+            return clean(frame)
+        except pl.exceptions.PolarsError as wrong:
+            reason = str(wrong).splitlines()[0]
+            raise InvalidArgument(f"{self.name}: a column has a type that it cannot have: {reason}") from wrong
 
     def write(self, table: pa.Table) -> None:
         self._writer.write_table(table)
@@ -182,18 +190,23 @@ def bare_items(ids: set[str]) -> pa.Table:
     return pa.Table.from_pylist([{"item_id": item_id, "available": True} for item_id in sorted(ids)], schema=ITEMS)
 
 
-def unique_events(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Frames whose repeated event ids are blanked with a reason; hashes of 64 bits stand for the ids of earlier
-    frames, so two different ids are confused once in about 10^13 sets of a million."""
-    seen: pl.Series = pl.Series("id", [], dtype=pl.UInt64)
-    for frame in frames:
-        if "event_id" not in frame.columns:
-            yield frame
-            continue
-        prints = frame["event_id"].cast(pl.String).hash(0)
-        again = ~prints.is_first_distinct() | prints.is_in(seen.implode())
-        seen = pl.concat([seen, prints.filter(~again).rename("id")])
-        yield frame.with_columns((again & frame["event_id"].is_not_null()).alias("repeated"))
+class Unique:
+    """`clean_events` that rejects an event id which came before. Hashes of 64 bits stand for the ids of earlier
+    chunks: two different ids among a million are confused once in about 10^7 sets."""
+
+    def __init__(self) -> None:
+        self._seen = np.empty(0, np.uint64)
+
+    def __call__(self, frame: pl.DataFrame) -> Cleaned:
+        cleaned = clean_events(frame)
+        prints = pl.Series(cleaned.table["event_id"]).hash(0)
+        again = (~prints.is_first_distinct()).to_numpy() | np.isin(prints.to_numpy(), self._seen)
+        self._seen = np.concatenate([self._seen, prints.to_numpy()[~again]])
+        if not again.any():
+            return cleaned
+        twice = [(int(row), "event_id came before") for row in cleaned.rows[again]]
+        good = cleaned.table.filter(pa.array(~again))
+        return Cleaned(good, cleaned.rows[~again], sorted([*cleaned.rejects, *twice]))
 
 
 def publish(staging: Path, home: Path) -> None:

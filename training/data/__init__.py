@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from training.data import generated, goodbooks, ml_1m, ml_100k, online_retail
+from collections.abc import Sequence
+from pathlib import Path
+
+from training.data import folder, generated, goodbooks, ml_1m, ml_100k, online_retail
 from training.data.source import Source
 from winnow.errors import NotFound
 
@@ -14,10 +17,16 @@ SOURCES = {
 }
 
 
-def open_source(source: str) -> Source:
-    """A data set by its name; NotFound says how to get one that is absent."""
+def open_source(source: str, columns: Sequence[str] = ()) -> Source:
+    """A data set by its name, or the folder at a path; `columns` add to a folder's column map.
+
+    NotFound says how to get a set that is absent.
+    """
     if source in SOURCES:
         return SOURCES[source]()
     if source == "generated" or source.startswith("generated:"):
         return generated.source(source.partition(":")[2])
-    raise NotFound(f"no data set {source}: name one of {', '.join(SOURCES)}", field="source")
+    if Path(source).is_dir():
+        return folder.source(Path(source), columns)
+    known = ", ".join([*SOURCES, "generated:ITEMS"])
+    raise NotFound(f"no data set {source}: name one of {known}, or a folder that has events.*", field="source")

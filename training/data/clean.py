@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
@@ -20,9 +22,12 @@ LISTS = "|"  # between categories where a source keeps them in one text
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A canonical table, and the source rows that did not make it with the reason for each."""
+    """A canonical table, the source row of each of its rows, and the source rows that did not make it, with reasons.
+
+    `fault` in a frame is a reason that its reader already had."""
 
     table: pa.Table
+    rows: npt.NDArray[np.int64]
     rejects: list[tuple[int, str]]
 
 
@@ -31,7 +36,7 @@ Rule = tuple[pl.Expr, str]
 
 def clean_events(frame: pl.DataFrame) -> Cleaned:
     """Rows of `winnow.canonical.EVENTS`."""
-    raw = with_columns(frame, [*EVENTS.names, "repeated"])
+    raw = with_columns(frame, EVENTS.names)
     ready = raw.with_columns(
         *(text(raw, name) for name in ("event_id", "type", "item_id", "user_id", "session_id", "request_id")),
         time(raw, "occurred_at"),
@@ -42,7 +47,6 @@ def clean_events(frame: pl.DataFrame) -> Cleaned:
     )
     rules = [
         *id_rules("event_id"),
-        (pl.col("repeated").cast(pl.Boolean), "event_id came before"),
         *id_rules("item_id"),
         *id_rules("user_id", required=False),
         *id_rules("session_id", required=False),
@@ -100,8 +104,9 @@ def clean_users(frame: pl.DataFrame) -> Cleaned:
 
 
 def with_columns(frame: pl.DataFrame, names: list[str]) -> pl.DataFrame:
-    """The frame with every canonical column, null where the source has none."""
-    return frame.with_columns(pl.lit(None, pl.String).alias(name) for name in names if name not in frame.columns)
+    """The frame with every canonical column and `fault`, null where the source has none."""
+    absent = [name for name in (*names, "fault") if name not in frame.columns]
+    return frame.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
 
 
 def text(raw: pl.DataFrame, name: str) -> pl.Expr:
@@ -218,11 +223,11 @@ def time_rules(raw: pl.DataFrame, name: str, *, required: bool = False) -> list[
 def sorted_out(ready: pl.DataFrame, raw: pl.DataFrame, rules: list[Rule], schema: pa.Schema) -> Cleaned:
     """Split `ready` by the rules; `raw.x` are the values as the source had them."""
     kept = raw.select(pl.all().name.prefix("raw."))
-    reason = pl.coalesce(*(pl.when(broken).then(pl.lit(why)) for broken, why in rules)).alias("reason")
+    reason = pl.coalesce("fault", *(pl.when(broken).then(pl.lit(why)) for broken, why in rules)).alias("reason")
     judged = pl.concat([ready, kept], how="horizontal").with_columns(reason)
     bad = judged.filter(pl.col("reason").is_not_null()).select("row", "reason")
-    good = judged.filter(pl.col("reason").is_null()).select(schema.names)
-    return Cleaned(canonical(good, schema), list(bad.iter_rows()))
+    good = judged.filter(pl.col("reason").is_null())
+    return Cleaned(canonical(good.select(schema.names), schema), good["row"].to_numpy(), list(bad.iter_rows()))
 
 
 def canonical(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:

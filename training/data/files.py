@@ -1,0 +1,154 @@
+"""Parquet, CSV and JSONL files as frames of bounded size, rows numbered from 1 (a CSV's header is not a row).
+
+A row that cannot be read at all comes with nothing but `row` and `fault`, the reason; a file that cannot be read
+raises InvalidArgument in one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
+
+from training.data.source import CHUNK
+from winnow.errors import InvalidArgument
+
+BLOCK_BYTES = 16 * 2**20  # of a CSV, read at a time
+LINES = 50_000  # of a JSONL file, read at a time
+MAX_LINE = 2**20  # bytes
+SUFFIXES = (".parquet", ".csv", ".jsonl")
+
+
+def columns_in(file: Path) -> list[str]:
+    """Names of the file's columns; of JSONL, those of its first thousand rows."""
+    try:
+        if file.suffix == ".parquet":
+            return list(pq.read_schema(file).names)
+        if file.suffix == ".csv":
+            return header(file)
+    except (OSError, pa.ArrowInvalid, ValueError) as wrong:
+        raise unreadable(file, wrong) from wrong
+    first = next(jsonl_frames(file, 1_000), pl.DataFrame())
+    return [name for name in first.columns if name not in ("row", "fault")]
+
+
+def frames(file: Path, wanted: list[str]) -> Iterator[pl.DataFrame]:
+    """The wanted columns of a file, chunk by chunk."""
+    read = {".parquet": parquet_frames, ".csv": csv_frames}.get(file.suffix)
+    try:
+        yield from read(file, wanted) if read else jsonl_frames(file, LINES, wanted)
+    except (OSError, pa.ArrowInvalid, pl.exceptions.PolarsError) as wrong:
+        raise unreadable(file, wrong) from wrong
+
+
+def unreadable(file: Path, wrong: Exception) -> InvalidArgument:
+    reason = str(wrong).splitlines()[0] if str(wrong) else type(wrong).__name__
+    return InvalidArgument(f"{file.name} cannot be read as {file.suffix[1:].upper()}: {reason}", field="source")
+
+
+def parquet_frames(file: Path, wanted: list[str]) -> Iterator[pl.DataFrame]:
+    row = 1
+    with pq.ParquetFile(file) as opened:
+        for batch in opened.iter_batches(CHUNK, columns=wanted):
+            frame = pl.DataFrame(pa.Table.from_batches([batch])).with_row_index("row", offset=row)
+            row += frame.height
+            yield frame
+
+
+def header(file: Path) -> list[str]:
+    with file.open("rb") as stream:
+        line = stream.readline(MAX_LINE).decode("utf-8-sig")
+    names = pcsv.read_csv(pa.BufferReader(line.encode()), pcsv.ReadOptions(autogenerate_column_names=True))
+    found = [str(column[0].as_py()) for column in names.columns]
+    twice = {name for name in found if found.count(name) > 1}
+    if twice:
+        raise ValueError(f"its header names {', '.join(sorted(twice))} twice")
+    return found
+
+
+def csv_frames(file: Path, wanted: list[str]) -> Iterator[pl.DataFrame]:
+    """Every value as text. A line with too few or too many values becomes a fault."""
+    names = header(file)
+    faults: list[tuple[int, str]] = []
+
+    def note(line: pcsv.InvalidRow) -> str:
+        faults.append((line.number or 0, f"{line.actual_columns} values, the header has {line.expected_columns}"))
+        return "skip"
+
+    reader = pcsv.open_csv(
+        file,
+        pcsv.ReadOptions(block_size=BLOCK_BYTES, column_names=names, skip_rows=1, use_threads=False),
+        pcsv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
+        pcsv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()), include_columns=wanted),
+    )
+    good, told = 0, 0
+    for batch in reader:
+        frame = pl.DataFrame(pa.Table.from_batches([batch])).with_columns(pl.all().cast(pl.String, strict=False))
+        lines = numbered(good, batch.num_rows, [line - 1 for line, _ in faults])
+        good += batch.num_rows
+        yield pl.concat([frame.with_columns(pl.Series("row", lines)), faulty(faults[told:])], how="diagonal")
+        told = len(faults)
+    yield faulty(faults[told:])
+
+
+def numbered(good: int, count: int, skipped: list[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Row numbers of the next `count` readable rows after `good` of them, when the rows `skipped` were left out."""
+    index = np.arange(good, good + count)
+    ahead = np.asarray(skipped, np.int64) - 1 - np.arange(len(skipped))  # readable rows before each skipped one
+    return index + 1 + np.searchsorted(ahead, index, side="right")
+
+
+def faulty(faults: list[tuple[int, str]]) -> pl.DataFrame:
+    rows = [(line - 1, why) for line, why in faults]
+    return pl.DataFrame(rows, schema={"row": pl.Int64, "fault": pl.String}, orient="row")
+
+
+def jsonl_frames(file: Path, lines: int, wanted: list[str] | None = None) -> Iterator[pl.DataFrame]:
+    """Values as text, lists joined by `|`; nested objects give columns `outer.inner`."""
+    row = 1
+    with file.open("rb") as stream:
+        while block := list(islice(stream, lines)):
+            objects = [parsed(line) for line in block]
+            names = dict.fromkeys(name for one in objects for name in one)
+            data = {
+                name: [one.get(name) for one in objects]
+                for name in names
+                if wanted is None or name in (*wanted, "fault")
+            }
+            numbers = pl.Series("row", range(row, row + len(block)), pl.Int64)
+            yield pl.DataFrame([numbers, *(pl.Series(name, values, pl.String) for name, values in data.items())])
+            row += len(block)
+
+
+def parsed(line: bytes) -> dict[str, str | None]:
+    """One line as flat text values."""
+    try:
+        found = orjson.loads(line) if len(line) <= MAX_LINE else None
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        return {"fault": "not a JSON object"}
+    flat: dict[str, str | None] = {}
+    for name, value in found.items():
+        if isinstance(value, dict):
+            flat.update({f"{name}.{inner}": as_text(deep) for inner, deep in value.items()})
+        else:
+            flat[name] = as_text(value)
+    flat.pop("fault", None)
+    return flat
+
+
+def as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "|".join(str(one) for one in value)
+    return orjson.dumps(value).decode()
