@@ -65,7 +65,8 @@ class Registry(Protocol):
         ...
 
     def fetch(self, version: Version) -> Path:
-        """A local folder with the bundle's files, downloaded once. NotFound when the version or its files are gone."""
+        """A local folder with the bundle's files, downloaded once: what is here already needs no registry. NotFound
+        when the version or its files are gone."""
         ...
 
     def register(self, bundle: Bundle, params: Mapping[str, Any] | None = None) -> Version:
@@ -122,18 +123,9 @@ class MlflowRegistry:
             return None
         return self._champion(kind)
 
-    @translated
     def fetch(self, version: Version) -> Path:
-        source = self._open().get_model_version(model_name(version.kind), version.number).source
-        local = Path(source.removeprefix("file://"))
-        if local.is_absolute():
-            if not (local / MANIFEST).is_file():
-                raise NotFound(f"{model_name(version.kind)} version {version.number}: its files are gone from {local}")
-            return local
-        target = self.cache / f"{version.kind}-{version.number}-{version.bundle or 'bundle'}"
-        if not (target / MANIFEST).is_file():
-            self._download(source, target)
-        return target
+        cached = self.cache / f"{version.kind}-{version.number}-{version.bundle or 'bundle'}"
+        return cached if (cached / MANIFEST).is_file() else self._fetch(version, cached)
 
     @translated
     def register(self, bundle: Bundle, params: Mapping[str, Any] | None = None) -> Version:
@@ -188,6 +180,17 @@ class MlflowRegistry:
                 return None
             raise
         return Version(kind, str(found.version), found.tags.get(TAG, ""))
+
+    @translated
+    def _fetch(self, version: Version, target: Path) -> Path:
+        source = self._open().get_model_version(model_name(version.kind), version.number).source
+        local = Path(source.removeprefix("file://"))
+        if not local.is_absolute():
+            self._download(source, target)
+            return target
+        if not (local / MANIFEST).is_file():
+            raise NotFound(f"{model_name(version.kind)} version {version.number}: its files are gone from {local}")
+        return local
 
     def _open(self) -> Any:
         """The MLflow client, made once. A damaged database is found here: MLflow would retry it for 100 s."""

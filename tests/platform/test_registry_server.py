@@ -1,0 +1,36 @@
+"""The registry on a real MLflow server, whose artifacts travel over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cli.mlflow_ui import free_port, mlflow_server, wait_ready
+from tests.unit.winnow.test_registry import bundle
+from winnow.artifacts import open_bundle
+from winnow.errors import NotFound, Unavailable
+from winnow.registry import MlflowRegistry, Version
+
+pytestmark = [pytest.mark.platform, pytest.mark.slow]
+
+
+def test_a_bundle_travels_through_a_server_and_outlives_it(tmp_path: Path) -> None:
+    home, sealed = tmp_path / "home", bundle(tmp_path / "made")
+    with mlflow_server(home, free_port(0)) as address:
+        wait_ready(address)
+        trainer, serving = MlflowRegistry(address, tmp_path / "a"), MlflowRegistry(address, tmp_path / "b")
+        assert serving.champion("retrieval") is None
+        version = trainer.register(sealed)
+        trainer.promote(version)
+        assert serving.champion("retrieval") == version
+        folder = serving.fetch(version)
+        assert folder.is_relative_to(tmp_path / "b")
+        assert open_bundle(folder, "retrieval").id == sealed.id
+        assert [child.name for child in (tmp_path / "b").iterdir()] == [folder.name], "no half download stays"
+        with pytest.raises(NotFound):
+            serving.fetch(Version("retrieval", "99"))
+    with pytest.raises(Unavailable):
+        serving.champion("retrieval")
+    assert serving.fetch(version) == folder
+    assert MlflowRegistry(f"sqlite:///{home}/mlflow.db", tmp_path / "c").champion("retrieval") == version
