@@ -28,7 +28,7 @@ SUFFIXES = (".parquet", ".csv", ".jsonl")
 
 
 def columns_in(file: Path) -> list[str]:
-    """Names of the file's columns; of JSONL, those of its first thousand rows."""
+    """Names of the file's columns; of JSONL, those of its first ten thousand rows."""
     try:
         if file.suffix == ".parquet":
             return list(pq.read_schema(file).names)
@@ -36,7 +36,7 @@ def columns_in(file: Path) -> list[str]:
             return header(file)
     except (OSError, pa.ArrowInvalid, ValueError) as wrong:
         raise unreadable(file, wrong) from wrong
-    first = next(jsonl_frames(file, 1_000), pl.DataFrame())
+    first = next(jsonl_frames(file, 10_000), pl.DataFrame())
     return [name for name in first.columns if name not in ("row", "fault")]
 
 

@@ -34,6 +34,8 @@ from winnow.errors import InvalidArgument, NotFound
 CANONICAL = {"events": EVENTS.names, "items": ITEMS.names, "users": USERS.names}
 OPEN = {"events": "context.", "items": "attributes.", "users": "traits."}  # prefixes of columns that a set may add
 REQUIRED = {"events": ("item_id", "occurred_at"), "items": ("item_id",), "users": ("user_id",)}
+CLOCKS = ("real", "order")
+PROTOCOLS = ("leave-one-out", "time")
 SETTINGS = {"name", "clock", "protocol", "positive_value"}
 
 Columns = Mapping[str, Mapping[str, Any]]
@@ -46,13 +48,14 @@ def source(place: Path, options: Sequence[str] = ()) -> Source:
         raise NotFound(f"{place} has no events.parquet, events.csv or events.jsonl", field="source")
     columns = column_map(place, options)
     about = columns.get("dataset", {})
+    clock, protocol = one_of(about, "clock", CLOCKS), one_of(about, "protocol", PROTOCOLS)
     present = [file for file in found.values() if file is not None]
     plans = {table: plan(file, table, columns.get(table, {})) for table, file in found.items() if file is not None}
     name = str(about.get("name", place.resolve().name))
     return Source(
         name=name,
-        clock=one_of(about, "clock", ("real", "order")),
-        protocol=one_of(about, "protocol", ("leave-one-out", "time")),
+        clock=clock,
+        protocol=protocol,
         positive_value=float(about.get("positive_value", 4.0)),
         digest=digest_of(present, json.dumps(columns, sort_keys=True), name, "folder/1"),
         events=lambda: (as_events(frame, name) for frame in read(found["events"], plans["events"])),
@@ -105,7 +108,8 @@ def plan(file: Path, table: str, mapped: Mapping[str, Any]) -> dict[str, str]:
     chosen = {name: name for name in there if name in CANONICAL[table] or name.startswith(OPEN[table])}
     chosen.update({name: str(column) for name, column in mapped.items()})
     for name, column in chosen.items():
-        if not column.startswith("=") and column not in there:
+        sparse = file.suffix == ".jsonl" and name not in REQUIRED[table]  # its rows may leave a column out
+        if not (column.startswith("=") or column in there or sparse):
             raise lacking(file, f"column {column!r} (for {name})", there)
     for name in REQUIRED[table]:
         if name not in chosen:

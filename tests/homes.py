@@ -1,0 +1,41 @@
+"""Homes for tests, and events drawn by hypothesis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+from tests.events import click
+from training.data.generated import World, generate
+from training.ingest import ingest_source
+from winnow.types import Event, EventType
+
+SMALL = World(items=60, people=12, events=400, seed=5)
+
+
+def small_home(home: Path, world: World = SMALL) -> Path:
+    """A home that holds a generated shop."""
+    ingest_source(generate(world), home)
+    return home
+
+
+@st.composite
+def event_lists(draw: st.DrawFn, *, in_order: bool, largest: int = 40) -> list[Event]:
+    """Events of a few users and sessions that meet, on a few items, some unknown; times ascend when `in_order`."""
+    drawn = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from(("", "", "u1", "u2", "new")),
+                st.sampled_from(("", "s1", "s2", "s3")),
+                st.sampled_from(tuple(EventType)),
+                st.sampled_from(("i1", "i2", "i3", "i4", "never heard of")),
+                st.integers(0, 30),
+            ).filter(lambda row: row[0] or row[1]),
+            max_size=largest,
+        )
+    )
+    return [
+        click(f"x{n}", item, user, n if in_order else minute, type=kind, session_id=session, value=3.5)
+        for n, (user, session, kind, item, minute) in enumerate(drawn)
+    ]

@@ -1,0 +1,156 @@
+"""Anybody's folder becomes a home: good rows in, bad rows listed, nothing usable said in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from training.dataset import load
+from training.ingest import IngestSummary, ingest
+from winnow.errors import InvalidArgument, NotFound
+from winnow.types import EventType
+
+MAP = """
+[dataset]
+name = "shop"
+clock = "order"
+[events]
+user_id = "customer"
+item_id = "sku"
+occurred_at = "when"
+value = "price"
+type = "=purchase"
+[items]
+item_id = "sku"
+"attributes.colour" = "colour"
+"""
+EVENTS = """customer,sku,when,price
+c1,a,2026-01-01,1.5
+c1,b,2026-01-01T10:00:00Z,2
+c2,a,oops,2
+c2,a
+,a,1704103200,2
+c3,a,2026-01-01,-2
+c3,"q
+x",2026-01-02,3
+c3,c,2026-01-02,3,too much
+c3,c,2026-01-03,3
+"""
+ITEMS = [
+    '{"sku": "a", "title": "A", "categories": ["x", "y"], "colour": "red", "price": 3}',
+    "nonsense",
+    '{"sku": "b", "price": -1}',
+    '{"sku": "lonely", "available": false}',
+]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    place = tmp_path / "data"
+    place.mkdir()
+    (place / "events.csv").write_text(EVENTS, encoding="utf-8")
+    (place / "items.jsonl").write_text("\n".join(ITEMS), encoding="utf-8")
+    (place / "columns.toml").write_text(MAP, encoding="utf-8")
+    return place
+
+
+def rejects(home: Path, table: str) -> dict[int, str]:
+    lines = (home / "rejects" / f"{table}.jsonl").read_text(encoding="utf-8").splitlines()
+    return {entry["row"]: entry["reason"] for entry in map(json.loads, lines)}
+
+
+def run(place: Path, home: Path) -> IngestSummary:
+    return ingest(str(place), home)
+
+
+def test_good_rows_become_a_data_set_and_bad_ones_are_listed(place: Path, tmp_path: Path) -> None:
+    summary = run(place, tmp_path / "home")
+    assert (summary.name, summary.clock, summary.events, summary.items) == ("shop", "order", 4, 5)
+    assert summary.rejected == {"events": 5, "items": 2, "users": 0}
+    assert summary.bare_items == 3
+    assert rejects(tmp_path / "home", "events") == {
+        3: "occurred_at cannot be read as a time",
+        4: "2 values, the header has 4",
+        5: "neither user_id nor session_id",
+        6: "negative price",
+        8: "5 values, the header has 4",
+    }
+    assert rejects(tmp_path / "home", "items") == {2: "not a JSON object", 3: "negative price"}
+    dataset = load(tmp_path / "home")
+    by_id = {item.item_id: item for item in dataset.items}
+    assert by_id["a"].categories == ("x", "y")
+    assert by_id["a"].attributes == {"colour": "red"}
+    assert not by_id["lonely"].available
+    assert {tuple(EventType)[kind] for kind in dataset.acts.type} == {EventType.PURCHASE}
+    assert dataset.acts.value.tolist() == [1.5, 2.0, 3.0, 3.0]
+
+
+def test_the_same_data_as_parquet_says_the_same(place: Path, tmp_path: Path) -> None:
+    run(place, tmp_path / "csv")
+    good = [line for n, line in enumerate(EVENTS.splitlines()) if n in (0, 1, 2, 7, 8, 10)]
+    pl.read_csv("\n".join(good).encode()).write_parquet(place / "events.parquet")
+    (place / "events.csv").unlink()
+    run(place, tmp_path / "parquet")
+    one, other = load(tmp_path / "csv"), load(tmp_path / "parquet")
+    assert one.people == other.people
+    assert (one.acts.at == other.acts.at).all()
+    assert (one.acts.item == other.acts.item).all()
+
+
+def test_options_lie_over_the_map(place: Path, tmp_path: Path) -> None:
+    summary = ingest(str(place), tmp_path / "home", columns=["events.type==cart", "dataset.name=other"])
+    assert summary.name == "other"
+    assert set(load(tmp_path / "home").acts.type) == {tuple(EventType).index(EventType.CART)}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("events.csv", "customer,sku,price\n1,2,3\n", "events.csv has no column 'when'"),
+        ("events.csv", "customer,sku,when,price\n1,a,x,1\n,b,y,1\n", "events: all 2 rows are bad; row 1: occurred_at"),
+        ("events.csv", "", "events.csv cannot be read as CSV"),
+        ("events.csv", "a,a\n1,2\n", "names a twice"),
+        ("items.jsonl", "[1]\n[2]\n", "items.jsonl has no column 'sku'"),
+        ("items.jsonl", '{"sku": ""}\n', "items: all 1 rows are bad; row 1: item_id is missing"),
+        ("columns.toml", "[events]\nuser = 'customer'\n", "known are"),
+        ("columns.toml", "[events\n", "the column map cannot be read"),
+        ("columns.toml", "[dataset]\nclock = 'sundial'\n[events]\nuser_id = 'customer'\n", "one of real, order"),
+        ("events.parquet", "", "keep one of events.parquet, events.csv"),
+    ],
+)
+def test_a_file_that_cannot_be_used_stops_with_one_line(
+    place: Path, tmp_path: Path, name: str, content: str, said: str
+) -> None:
+    (place / name).write_text(content, encoding="utf-8")
+    with pytest.raises(InvalidArgument) as stopped:
+        run(place, tmp_path / "home")
+    assert said in stopped.value.detail
+    assert "\n" not in stopped.value.detail
+    assert not (tmp_path / "home" / "dataset.json").exists()
+
+
+def test_a_file_of_another_kind_stops_with_one_line(place: Path, tmp_path: Path) -> None:
+    (place / "events.csv").rename(place / "events.parquet")
+    with pytest.raises(InvalidArgument, match=r"events\.parquet cannot be read as PARQUET"):
+        run(place, tmp_path / "home")
+
+
+def test_a_folder_without_events_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="has no events"):
+        run(tmp_path, tmp_path / "home")
+
+
+def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="ml-100k, ml-1m, goodbooks, online-retail"):
+        ingest("ml-200k", tmp_path / "home")
+
+
+def test_an_event_id_that_comes_twice_is_kept_once(tmp_path: Path) -> None:
+    lines = [{"event_id": f"e{n % 3}", "user_id": "u", "item_id": f"i{n}", "occurred_at": 1e9 + n} for n in range(5)]
+    (tmp_path / "events.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    assert run(tmp_path, tmp_path / "home").events == 3
+    assert rejects(tmp_path / "home", "events") == {4: "event_id came before", 5: "event_id came before"}
+    assert [item.item_id for item in load(tmp_path / "home").items] == ["i0", "i1", "i2"]

@@ -1,0 +1,107 @@
+"""Ingesting twice does nothing twice, and stopping half-way leaves the home as it was."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.events import click, features
+from tests.homes import SMALL, small_home
+from training.data import open_source
+from training.data.generated import generate
+from training.dataset import load
+from training.ingest import ingest, ingest_source
+from winnow.errors import FailedPrecondition, NotFound
+
+
+def files(home: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(home)): f.read_bytes() for f in sorted(home.rglob("*")) if f.is_file()}
+
+
+def test_a_second_run_skips(tmp_path: Path) -> None:
+    first = ingest_source(generate(SMALL), tmp_path)
+    before = files(tmp_path)
+    second = ingest_source(generate(SMALL), tmp_path)
+    assert not first.skipped
+    assert second == replace(first, skipped=True)
+    assert files(tmp_path) == before
+
+
+def test_changed_data_replace_the_home(tmp_path: Path) -> None:
+    ingest_source(generate(SMALL), tmp_path)
+    ingest_source(generate(replace(SMALL, seed=6)), tmp_path)
+    fresh = tmp_path / "fresh"
+    ingest_source(generate(replace(SMALL, seed=6)), fresh)
+    assert load(tmp_path).snapshot == load(fresh).snapshot
+
+
+def test_an_interrupted_run_leaves_the_home_as_it_was(tmp_path: Path) -> None:
+    def stopped() -> Iterator[pl.DataFrame]:
+        yield from generate(SMALL).items()
+        raise KeyboardInterrupt
+
+    small_home(tmp_path)
+    before = files(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        ingest_source(replace(generate(SMALL), digest="other", items=stopped), tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_live_events_are_never_renumbered(tmp_path: Path) -> None:
+    async def live() -> None:
+        service = features(tmp_path)
+        await service.record([click("live")])
+        await service.close()
+
+    small_home(tmp_path)
+    asyncio.run(live())
+    with pytest.raises(FailedPrecondition, match="live events"):
+        ingest_source(generate(replace(SMALL, seed=6)), tmp_path)
+    assert ingest_source(generate(SMALL), tmp_path).skipped
+
+
+def test_a_home_that_is_being_served_is_left_alone(tmp_path: Path) -> None:
+    service = features(tmp_path)
+    with pytest.raises(FailedPrecondition, match="another process"):
+        small_home(tmp_path)
+    asyncio.run(service.close())
+    assert not (tmp_path / "dataset.json").exists()
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    told: list[tuple[str, int]] = []
+    ingest_source(generate(SMALL), tmp_path, lambda table, rows: told.append((table, rows)))
+    assert told == [("events", 400), ("users", 12), ("items", 60)]
+
+
+def test_an_absent_set_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.data.source.ROOT", tmp_path)
+    monkeypatch.setenv("WINNOW_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(NotFound, match="set WINNOW_DATA to the folder around it"):
+        ingest("online-retail", tmp_path / "home")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "events", "items", "users"),
+    [
+        ("ml-100k", 100_000, 1_682, 943),
+        ("ml-1m", 999_611, 3_416, 6_040),
+        ("goodbooks", 298_176, 10_000, 0),
+        ("online-retail", 788_187, 5_242, 5_942),
+    ],
+)
+def test_a_real_set_is_read_whole(name: str, events: int, items: int, users: int, tmp_path: Path) -> None:
+    try:
+        source = open_source(name)
+    except NotFound as absent:
+        pytest.skip(absent.detail)
+    summary = ingest_source(source, tmp_path)
+    assert (summary.events, summary.items, summary.users) == (events, items, users)
+    assert set(summary.rejected.values()) == {0}
+    assert summary.seconds < 30
