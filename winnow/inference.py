@@ -20,6 +20,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from winnow.errors import BundleRefused
+from winnow.features import Schema
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -89,6 +90,18 @@ def check_samples(file: Path, models: Mapping[str, Model]) -> None:
             worst = largest_difference(got[output], values) if output in got else float("inf")
             if worst > TOLERANCE:
                 raise BundleRefused(f"{name}: sample output {output} differs by {worst:.2g}, allowed is {TOLERANCE:g}")
+
+
+def check_tables(name: str, model: Model, schema: Schema, others: Arrays | None = None) -> None:
+    """Run the model on the last row of every vocabulary (`others`: inputs beside `ids` and `numbers`); BundleRefused
+    when its tables are smaller than the schema says or its inputs are not the schema's."""
+    last = [len(schema.vocabularies[f.vocabulary]) - 1 for f in schema.categorical for _ in range(f.slots)]
+    inputs: dict[str, npt.NDArray[Any]] = {"ids": np.asarray([last], np.int64).reshape(1, schema.width)}
+    inputs |= others or {"numbers": np.zeros((1, len(schema.numeric)), np.float32)}
+    try:
+        model.run(inputs)
+    except (ValueError, *ORT_ERRORS) as broken:
+        raise BundleRefused(f"{name} does not take what its schema encodes: {first_line(broken)}") from broken
 
 
 def part(samples: Arrays, prefix: str) -> dict[str, npt.NDArray[Any]]:

@@ -1,0 +1,1 @@
+"""Finds the few hundred items worth ranking."""

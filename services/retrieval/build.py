@@ -1,0 +1,40 @@
+"""Builds the retrieval service; the only place that names its sources."""
+
+from __future__ import annotations
+
+from services.retrieval.bundle import load
+from services.retrieval.model import Model
+from services.retrieval.service import RetrievalService
+from services.retrieval.settings import Settings
+from services.retrieval.sources.fresh import Fresh
+from services.retrieval.sources.item_to_item import ItemToItem
+from services.retrieval.sources.sequence import Sequence
+from services.retrieval.sources.text import Text
+from services.retrieval.sources.tower import Tower
+from services.retrieval.sources.trending import Trending
+from winnow.artifacts import Bundle
+from winnow.catalogue import Catalogue
+from winnow.inference import OnnxModel
+from winnow.worker import Worker
+
+
+def build(settings: Settings, catalogue: Catalogue) -> RetrievalService:
+    """The service over a catalogue that the caller keeps current, giving every change to `changed`. It answers once a
+    bundle is loaded and used (`winnow.serving.bundles.follow_bundle`, or `serve_bundle` below)."""
+    fresh, text = Fresh(catalogue), Text(catalogue)
+    sources = (
+        Tower(),
+        Sequence(settings.sequence_acts, settings.sequence_decay),
+        ItemToItem(settings.item_to_item_acts, settings.item_to_item_decay),
+        Trending(),
+        fresh,
+        text,
+    )
+    worker = Worker("retrieval", threads=settings.retrieval_threads, max_waiting=settings.retrieval_max_waiting)
+    absorb = (fresh.absorb, text.absorb)
+    return RetrievalService(catalogue, sources, absorb, settings.retrieval_shares, settings.retrieval_weights, worker)
+
+
+def load_bundle(service: RetrievalService, bundle: Bundle) -> Model:
+    """A bundle ready to be used by this service; BundleRefused with the reason. Takes seconds: run it in a thread."""
+    return service.load(load(bundle, OnnxModel))

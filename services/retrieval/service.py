@@ -1,0 +1,220 @@
+"""The Retrieval port: people in, columns of candidates out; a batch is one pass through the models.
+
+The event loop reads the catalogue and prepares each query (`Ask`), a thread runs models and searches, and another
+thread keeps the tables current. One bundle at a time serves; `use` switches between two requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from services.retrieval.ask import NOBODY, Ask, Found, scored
+from services.retrieval.bundle import RetrievalBundle
+from services.retrieval.merge import Blend, Merged, blends_of, merge
+from services.retrieval.model import Model
+from services.retrieval.seen import Fingerprints
+from services.retrieval.sources import Source
+from services.retrieval.sources.tower import nearest
+from winnow.catalogue import Catalogue, Mask, Rows
+from winnow.errors import FailedPrecondition, InvalidArgument, NotFound, WinnowError
+from winnow.filters import Filter
+from winnow.ports import RetrieveQuery
+from winnow.requests import Readiness
+from winnow.types import Candidates, UserState
+from winnow.worker import Upkeep, Worker
+
+Absorb = Callable[[Rows], None]
+MAX_N = 5_000  # candidates in one answer
+
+
+class RetrievalService:
+    """Answers from `sources`, the last resort among them (`trending`) always having enough.
+
+    `absorb` are the tables besides the model's that follow the catalogue. Give `changed` every write.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        sources: Sequence[Source],
+        absorb: Sequence[Absorb],
+        shares: Mapping[str, float],
+        weights: Mapping[str, float],
+        worker: Worker,
+    ) -> None:
+        self._catalogue = catalogue
+        self._sources = tuple(sources)
+        self._names = tuple(source.name for source in sources)
+        self._blends = blends_of(self._names, shares, weights)
+        self._fingerprints = Fingerprints(catalogue)
+        self._absorbers = (self._fingerprints.absorb, *absorb)
+        self._worker = worker
+        self._upkeep = Upkeep("retrieval-upkeep", self._absorb)
+        self._model: Model | None = None
+        self._kept: Model | None = None  # the model that upkeep looked after last
+        self._size = 0  # rows that every table besides the model's covers
+        self._open = np.empty(0, np.bool_)  # known rows that are available; replaced when that changes
+        if len(catalogue):
+            self._absorb(np.arange(len(catalogue)))
+
+    # ------------------------------------------------------------------------------------------ the port
+
+    async def retrieve(self, queries: Sequence[RetrieveQuery]) -> list[Candidates]:
+        model = self._serving()
+        asks = [self._ask(query) for query in queries]
+        return await self._worker.run(self._retrieve, model, asks) if asks else []
+
+    async def similar(
+        self, item_ids: Sequence[str], n: int, filter: Filter | None = None, exclude: Sequence[str] = ()
+    ) -> Candidates:
+        model = self._serving()
+        rows = self._catalogue.rows(item_ids)
+        if not len(rows):
+            raise InvalidArgument("name at least one item", field="item_ids")
+        if (rows < 0).any():
+            place = int(np.argmin(rows))
+            raise NotFound(f"no item {item_ids[place]!r}", field=f"item_ids[{place}]")
+        if rows.max() >= model.size:
+            await self.settled()
+        ask = self._ask(RetrieveQuery(NOBODY, n, filter=filter, exclude=(*exclude, *item_ids)))
+        return await self._worker.run(self._similar, model, ask, rows)
+
+    async def trending(
+        self, n: int, user: UserState | None = None, filter: Filter | None = None, exclude: Sequence[str] = ()
+    ) -> Candidates:
+        model = self._serving()
+        ask = self._ask(RetrieveQuery(user or NOBODY, n, filter=filter, exclude=tuple(exclude)))
+        return await self._worker.run(self._trending, model, ask)
+
+    async def ready(self) -> Readiness:
+        return Readiness(True) if self._model else Readiness(False, ("retrieval bundle",))
+
+    # ------------------------------------------------------------------------------------------ upkeep
+
+    def changed(self, rows: Rows) -> None:
+        """Rows of the catalogue were written (`winnow.catalogue.Changed`)."""
+        self._reopen()
+        self._upkeep.changed(rows)
+
+    async def settled(self) -> None:
+        """Returns when every change so far can be served."""
+        await self._upkeep.settled()
+
+    def load(self, bundle: RetrievalBundle) -> Model:
+        """Put a bundle beside the catalogue; takes seconds, so run it in a thread. The one serving is not touched."""
+        model = Model(bundle, self._catalogue)
+        model.absorb(model.stale())
+        return model
+
+    def use(self, model: Model) -> None:
+        """Serve this model from the next request on. Called on the event loop."""
+        self._model = model
+        self._reopen()
+        self._upkeep.changed(np.empty(0, np.int64))
+
+    def close(self) -> None:
+        self._worker.close()
+        self._upkeep.close()
+
+    def _absorb(self, rows: Rows) -> None:
+        if len(rows):
+            for absorb in self._absorbers:
+                absorb(rows)
+            self._size = max(self._size, int(rows.max()) + 1)
+        model = self._model
+        if model is not None:
+            model.absorb(rows if model is self._kept else model.stale())
+            self._kept = model
+
+    # ------------------------------------------------------------------------------------------ on the loop
+
+    def _serving(self) -> Model:
+        if self._model is None:
+            raise FailedPrecondition("no retrieval bundle is loaded yet")
+        return self._model
+
+    def _known(self) -> int:
+        """Rows that everything covers: the ones that may be served."""
+        return min(self._model.size, self._size) if self._model else 0
+
+    def _reopen(self) -> None:
+        self._open = self._catalogue.available[: self._known()].copy()
+
+    def _ask(self, query: RetrieveQuery) -> Ask:
+        if not 1 <= query.n <= MAX_N:
+            raise InvalidArgument(f"must be between 1 and {MAX_N}", field="n")
+        mask = self._mask(query.filter)
+        rows_of, user = self._catalogue.rows, query.user
+        out = [rows_of(query.exclude)]
+        if not query.include_seen:
+            out += [rows_of(user.seen), self._fingerprints.rows(user.seen_tail)]
+        without = np.unique(np.concatenate(out))
+        return Ask(
+            n=query.n,
+            mask=mask,
+            without=without[(without >= 0) & (without < len(mask))],
+            user=user,
+            history=rows_of(user.history.item_ids),
+            context=query.context,
+            query=query.query,
+        )
+
+    def _mask(self, tree: Filter | None) -> Mask:
+        """Rows open to a query. Without a filter all queries share one array, which the searches recognise."""
+        if len(self._open) != self._known():
+            self._reopen()
+        if tree is None:
+            return self._open
+        return self._catalogue.mask(tree)[: len(self._open)] & self._open
+
+    # ------------------------------------------------------------------------------------------ in a thread
+
+    def _retrieve(self, model: Model, asks: list[Ask]) -> list[Candidates]:
+        found: list[list[Found]] = []
+        skipped: list[str] = []
+        for source in self._sources:
+            try:
+                found.append(source.propose(model, asks))
+            except WinnowError:
+                skipped.append(source.name)
+                found.append([Found()] * len(asks))
+        return [
+            self._candidates(model, merge([of_source[n] for of_source in found], self._blends, ask.n), tuple(skipped))
+            for n, ask in enumerate(asks)
+        ]
+
+    def _similar(self, model: Model, ask: Ask, rows: Rows) -> Candidates:
+        """Nearest to the mean of the items' vectors, and what occurs together with them; then whatever is popular."""
+        mean = model.vectors[rows].mean(axis=0, keepdims=True)
+        together = model.neighbours(model.bundle.together, rows, np.ones(len(rows), np.float32))
+        proposals = {
+            "tower": nearest(model, mean / max(float(np.linalg.norm(mean)), 1e-12), [ask])[0],
+            "item_to_item": scored(ask, *together),
+        }
+        return self._named(model, ask, proposals)
+
+    def _trending(self, model: Model, ask: Ask) -> Candidates:
+        return self._named(model, ask, {})
+
+    def _named(self, model: Model, ask: Ask, proposals: Mapping[str, Found]) -> Candidates:
+        """These sources' proposals; trending fills up."""
+        by_name = {source.name: source for source in self._sources}
+        proposals = {"trending": by_name["trending"].propose(model, [ask])[0], **proposals}
+        found = [proposals.get(name, Found()) for name in self._names]
+        blends = [
+            Blend(0.0 if name == "trending" else blend.share, blend.weight)
+            for name, blend in zip(self._names, self._blends, strict=True)
+        ]
+        return self._candidates(model, merge(found, blends, ask.n), ())
+
+    def _candidates(self, model: Model, merged: Merged, skipped: tuple[str, ...]) -> Candidates:
+        return Candidates(
+            item_ids=self._catalogue.ids[merged.rows],
+            sources=merged.sources,
+            scores=merged.scores,
+            source_names=self._names,
+            bundle=model.id,
+            skipped=skipped,
+        )

@@ -1,0 +1,44 @@
+"""Settings of the retrieval service, read once from the environment (`WINNOW_RETRIEVAL_THREADS`, …)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """`retrieval_address` is where the service listens. Shares and weights are per source (`services.retrieval.merge`):
+    its part of the places, its say in the order; text only competes when a query brings words."""
+
+    model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")
+
+    home: Path = Path("build/homes/ml-100k")
+    mlflow_uri: str = Field("", description="registry; empty: the home's own")
+    bundle_every_s: float = Field(2.0, gt=0, description="how often the champion alias is looked up")
+    feature_address: str = "127.0.0.1:50051"
+    retrieval_address: str = "127.0.0.1:50052"
+    retrieval_threads: int = Field(1, ge=1, le=256, description="searches at a time, each on one core")
+    retrieval_max_waiting: int = Field(256, ge=1, description="calls at once before more are refused")
+    retrieval_shares: Mapping[str, float] = {
+        "tower": 0.5,
+        "sequence": 0.2,
+        "item_to_item": 0.2,
+        "trending": 0.05,
+        "fresh": 0.05,
+        "text": 1.0,
+    }
+    retrieval_weights: Mapping[str, float] = {
+        "tower": 1.0,
+        "sequence": 0.3,
+        "item_to_item": 0.3,
+        "trending": 0.1,
+        "fresh": 0.02,
+        "text": 3.0,
+    }
+    sequence_acts: int = Field(3, ge=1, le=50, description="newest acts whose successors are proposed")
+    sequence_decay: float = Field(0.5, gt=0, le=1, description="what the next older act counts")
+    item_to_item_acts: int = Field(20, ge=1, le=50, description="newest acts whose companions are proposed")
+    item_to_item_decay: float = Field(0.9, gt=0, le=1, description="what the next older act counts")
