@@ -5,12 +5,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from winnow.errors import DeadlineExceeded, WinnowError
 
 T = TypeVar("T")
+
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)  # on the clock of time.monotonic
+
+
+def deadline_in(seconds: float | None) -> None:
+    """The current task, and what it calls, must be done in `seconds`; None lifts the limit."""
+    _deadline.set(None if seconds is None else time.monotonic() + seconds)
+
+
+def remaining_s(otherwise: float) -> float:
+    """Seconds until the running stage's deadline, or `otherwise` where there is none; never negative."""
+    deadline = _deadline.get()
+    return otherwise if deadline is None else max(deadline - time.monotonic(), 0.0)
 
 
 class StageObserver(Protocol):
@@ -36,8 +50,7 @@ class Run:
         started = time.perf_counter()
         outcome = "failed"
         try:
-            async with asyncio.timeout(budget_s):
-                result = await work
+            result = await self._within(budget_s, work)
             outcome = "ok"
             return result
         except TimeoutError as late:
@@ -53,8 +66,7 @@ class Run:
         started = time.perf_counter()
         outcome = "failed"
         try:
-            async with asyncio.timeout(budget_s):
-                result = await work
+            result = await self._within(budget_s, work)
             outcome = "ok"
             return result
         except (WinnowError, TimeoutError):
@@ -63,6 +75,15 @@ class Run:
             return instead()
         finally:
             self._note(stage, started, outcome)
+
+    async def _within(self, budget_s: float, work: Awaitable[T]) -> T:
+        """Await `work` within the budget, which calls to peers inherit as their deadline."""
+        before = _deadline.set(time.monotonic() + min(budget_s, remaining_s(budget_s)))
+        try:
+            async with asyncio.timeout(budget_s):
+                return await work
+        finally:
+            _deadline.reset(before)
 
     def _note(self, stage: str, started: float, outcome: str) -> None:
         seconds = time.perf_counter() - started

@@ -1,0 +1,119 @@
+"""Errors keep their class over gRPC, deadlines travel, and a server ends without dropping what it holds."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.wirings import over_grpc
+from winnow.errors import ERRORS, DeadlineExceeded, Unavailable, WinnowError
+from winnow.pipeline import Run, remaining_s
+from winnow.requests import Readiness
+from winnow.serving.connect import connect
+from winnow.serving.serve import serve_grpc
+from winnow.serving.status import PeerFailed
+from winnow.serving.telemetry import request_id
+from winnow.types import Person, UserState
+from winnow.wire import feature
+
+
+class People:
+    """A Features port of ten lines: answers, fails or dawdles as told."""
+
+    def __init__(self, error: Exception | None = None, dawdle_s: float = 0.0, ready: bool = True) -> None:
+        self.error, self.dawdle_s, self.is_ready = error, dawdle_s, ready
+        self.saw: dict[str, Any] = {}
+
+    async def users(self, people: Sequence[Person]) -> list[UserState]:
+        self.saw = {"remaining_s": remaining_s(-1.0), "request_id": request_id.get()}
+        await asyncio.sleep(self.dawdle_s)
+        if self.error:
+            raise self.error
+        return [UserState(person) for person in people]
+
+    async def ready(self) -> Readiness:
+        return Readiness(self.is_ready)
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+async def test_an_error_keeps_its_class_its_words_and_its_field(kind: type[WinnowError]) -> None:
+    async with over_grpc("feature", People(kind("no – nicht", field="items[3].prix é"))) as client:
+        with pytest.raises(WinnowError) as raised:
+            await client.users([Person("u")])
+    assert type(raised.value) is kind
+    assert (raised.value.detail, raised.value.field) == ("no – nicht", "items[3].prix é")
+
+
+async def test_a_bug_in_a_peer_is_as_loud_as_a_bug_here() -> None:
+    async with over_grpc("feature", People(ValueError("secret detail"))) as client:
+        with pytest.raises(PeerFailed) as raised:
+            await client.users([Person("u")])
+    assert "secret" not in str(raised.value)
+
+
+async def test_a_peer_that_is_away_is_unavailable_at_once() -> None:
+    async with connect("127.0.0.1:1") as channel:
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(feature.FeatureClient(channel, timeout_s=30).users([Person("u")]), 5)
+
+
+async def test_a_peer_that_is_too_slow_exceeds_the_deadline() -> None:
+    async with over_grpc("feature", People(dawdle_s=5), timeout_s=0.1) as client:
+        with pytest.raises(DeadlineExceeded):
+            await client.users([Person("u")])
+
+
+async def test_the_budget_of_a_stage_and_the_request_id_reach_the_peer() -> None:
+    people = People()
+    async with over_grpc("feature", people) as client:
+        await client.users([Person("u")])
+        assert people.saw["remaining_s"] > 5
+        request_id.set("r-1")
+        await Run().required("users", client.users([Person("u")]), budget_s=0.5)
+    assert 0 < people.saw["remaining_s"] <= 0.5
+    assert people.saw["request_id"] == "r-1"
+
+
+async def test_health_follows_readiness() -> None:
+    people = People(ready=False)
+    server = await serve_grpc([feature.register(people)], "127.0.0.1:0", grace_s=0.1)
+    async with connect(server.address) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        await asyncio.sleep(0.1)
+        assert (await check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        people.is_ready = True
+        await asyncio.sleep(0.7)
+        for service in ("", "winnow.v1.FeatureService"):
+            answer = await check(health_pb2.HealthCheckRequest(service=service))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    await server.stop()
+
+
+async def test_stopping_finishes_what_is_in_flight() -> None:
+    server = await serve_grpc([feature.register(People(dawdle_s=0.5))], "127.0.0.1:0", grace_s=5)
+    async with connect(server.address) as channel:
+        in_flight = asyncio.create_task(feature.FeatureClient(channel, timeout_s=5).users([Person("u")]))
+        await asyncio.sleep(0.2)
+        await server.stop()
+        assert [user.person.user_id for user in await in_flight] == ["u"]
+
+
+async def test_a_taken_port_is_said_in_one_line() -> None:
+    server = await serve_grpc([feature.register(People())], "127.0.0.1:0", grace_s=0.1)
+    with pytest.raises(Unavailable, match="cannot listen"):
+        await serve_grpc([feature.register(People())], server.address)
+    await server.stop()
+
+
+async def test_a_message_over_the_limit_is_refused_not_cut() -> None:
+    async with over_grpc("feature", People()) as client:
+        channel_error = [Person("x" * 250 + str(n)) for n in range(140_000)]
+        with pytest.raises(WinnowError):
+            await client.users(channel_error)
+
+
+def test_every_grpc_name_in_the_table_exists() -> None:
+    assert all(hasattr(grpc.StatusCode, status.grpc) for status in ERRORS.values())

@@ -1,0 +1,301 @@
+"""What goes over the wire comes back equal, and what is incomplete is refused by name."""
+
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from winnow.errors import InvalidArgument
+from winnow.filters import All, Filter, Not, Op, Term
+from winnow.filters import Any as AnyOf
+from winnow.ports import ExplainQuery, RankQuery, RetrieveQuery
+from winnow.requests import Answer, Recommended, RecommendRequest, SimilarRequest, TrendingRequest
+from winnow.types import (
+    HEADS,
+    Candidates,
+    Context,
+    Event,
+    EventType,
+    History,
+    Item,
+    Person,
+    Predictions,
+    Reason,
+    UserState,
+    strings,
+)
+from winnow.v1 import explanation_pb2, types_pb2
+from winnow.wire import explanation, gateway, ranking, retrieval, types
+
+ids = st.text(st.characters(codec="utf-8", categories=("L", "N")), min_size=1, max_size=12)
+texts = st.text(st.characters(codec="utf-8", categories=("L", "N", "P")), max_size=20)
+maps = st.dictionaries(ids, texts, max_size=3)
+numbers = st.floats(-1e6, 1e6)
+weights = st.dictionaries(st.sampled_from(HEADS), st.floats(0.1, 10), max_size=3)
+times = st.datetimes(datetime(1970, 1, 2), datetime(2199, 1, 1)).map(lambda t: t.replace(tzinfo=UTC))
+people = st.builds(Person, user_id=ids, session_id=st.one_of(st.just(""), ids))
+contexts = st.builds(Context, surface=ids, device=ids, country=ids, at=st.none() | times)
+events = st.builds(
+    Event,
+    event_id=ids,
+    type=st.sampled_from(EventType),
+    item_id=ids,
+    occurred_at=times,
+    user_id=ids,
+    session_id=ids,
+    value=numbers,
+    quantity=st.integers(1, 1_000_000),
+    request_id=ids,
+    position=st.none() | st.integers(1, 10_000),
+    context=maps,
+)
+items = st.builds(
+    Item,
+    item_id=ids,
+    title=texts,
+    description=texts,
+    categories=st.lists(ids, max_size=4).map(tuple),
+    brand=texts,
+    price=st.none() | st.floats(0, 1e6),
+    currency=st.sampled_from(["", "GBP"]),
+    image_url=texts,
+    created_at=times,
+    available=st.booleans(),
+    attributes=maps,
+)
+terms = st.one_of(
+    st.builds(Term, field=st.just("categories"), op=st.just(Op.IN), values=st.lists(ids, min_size=1).map(tuple)),
+    st.builds(Term, field=st.just("price"), op=st.sampled_from([Op.LT, Op.LE, Op.GT, Op.GE]), number=numbers),
+    st.builds(Term, field=st.just("available"), op=st.just(Op.IS), flag=st.booleans()),
+)
+filters: st.SearchStrategy[Filter] = st.recursive(
+    terms,
+    lambda inner: st.one_of(
+        st.builds(All, st.lists(inner, max_size=2).map(tuple)),
+        st.builds(AnyOf, st.lists(inner, max_size=2).map(tuple)),
+        st.builds(Not, inner),
+    ),
+    max_leaves=4,
+)
+maybe_filters = st.none() | filters
+reasons = st.builds(Reason, text=texts, fact=ids, evidence=st.lists(ids, max_size=3).map(tuple))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    acts = draw(st.lists(st.tuples(ids, st.sampled_from(EventType), st.floats(width=32), numbers), max_size=5))
+    return History(
+        strings([act[0] for act in acts]),
+        strings([act[1].value for act in acts]),
+        np.array([act[2] for act in acts], np.float32),
+        np.array([act[3] for act in acts], np.float64),
+    )
+
+
+users = st.builds(
+    UserState,
+    person=people,
+    known=st.booleans(),
+    traits=maps,
+    history=histories(),
+    seen=st.lists(ids, max_size=4).map(strings),
+    seen_tail=st.lists(st.integers(0, 2**32 - 1), max_size=4).map(lambda bits: np.array(bits, np.uint32)),
+    events=st.integers(0, 2**40),
+    watermark=st.integers(0, 2**40),
+)
+
+
+@st.composite
+def candidate_columns(draw: st.DrawFn) -> Candidates:
+    found = draw(st.lists(ids, max_size=5))
+    names = tuple(draw(st.lists(ids, min_size=1, max_size=3)))
+    scores = draw(st.lists(st.floats(-10, 10, width=32), min_size=len(found) * len(names), max_size=15))
+    return Candidates(
+        item_ids=strings(found),
+        sources=np.arange(len(found), dtype=np.uint32),
+        scores=np.array(scores[: len(found) * len(names)], np.float32).reshape(len(found), len(names)),
+        source_names=names,
+        bundle=draw(texts),
+        skipped=tuple(draw(st.lists(ids, max_size=2))),
+    )
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equality that looks into dataclasses and arrays, where NaN equals NaN."""
+    if isinstance(left, np.ndarray):
+        if left.dtype != right.dtype or left.shape != right.shape:
+            return False
+        return bool(np.array_equal(left, right, equal_nan=left.dtype.kind == "f"))
+    if is_dataclass(left) and type(left) is type(right):
+        return all(same(getattr(left, f.name), getattr(right, f.name)) for f in fields(left))
+    return bool(left == right)
+
+
+@given(events)
+def test_an_event_survives_the_wire(event: Event) -> None:
+    assert same(types.event_of(types.event_to(event)), event)
+
+
+@given(items)
+def test_an_item_survives_the_wire(item: Item) -> None:
+    assert same(types.item_of(types.item_to(item)), item)
+
+
+@given(filters)
+def test_a_filter_survives_the_wire(tree: Filter) -> None:
+    message = types.filter_to(tree)
+    assert message is not None
+    assert types.filter_of(message) == tree
+
+
+@settings(max_examples=50)
+@given(st.builds(RetrieveQuery, user=users, n=st.integers(1, 500), context=contexts, query=texts, filter=maybe_filters))
+def test_a_retrieval_query_survives_the_wire(query: RetrieveQuery) -> None:
+    assert same(retrieval.query_of(retrieval.query_to(query)), query)
+
+
+@settings(max_examples=50)
+@given(st.builds(RankQuery, user=users, candidates=candidate_columns(), context=contexts, objectives=weights))
+def test_a_ranking_query_survives_the_wire(query: RankQuery) -> None:
+    assert same(ranking.query_of(ranking.query_to(query)), query)
+
+
+@given(st.integers(0, 5), st.data())
+def test_predictions_survive_the_wire(n: int, data: st.DataObject) -> None:
+    values = data.draw(st.lists(st.floats(width=32), min_size=4 * n, max_size=4 * n))
+    heads = np.array(values[: 3 * n], np.float32).reshape(n, 3)
+    predictions = Predictions(heads, np.array(values[3 * n :], np.float32), "b")
+    assert same(ranking.predictions_of(ranking.predictions_to(predictions)), predictions)
+
+
+@settings(max_examples=50)
+@given(users, st.lists(st.tuples(ids, st.lists(ids, max_size=2).map(tuple)), max_size=4), contexts)
+def test_an_explanation_query_survives_the_wire(
+    user: UserState, lines: list[tuple[str, tuple[str, ...]]], context: Context
+) -> None:
+    query = ExplainQuery(user, strings([line[0] for line in lines]), tuple(line[1] for line in lines), context)
+    assert same(explanation.query_of(explanation.query_to(query)), query)
+
+
+exclusions = st.lists(ids, max_size=3).map(tuple)
+sizes = {"n": st.integers(1, 100), "offset": st.integers(0, 400), "filter": maybe_filters, "exclude": exclusions}
+
+
+@settings(max_examples=50)
+@given(
+    st.builds(
+        RecommendRequest,
+        person=people,
+        context=contexts,
+        query=texts,
+        objectives=weights,
+        explain=st.booleans(),
+        include_seen=st.booleans(),
+        **sizes,
+    )
+)
+def test_a_recommendation_request_survives_the_wire(request: RecommendRequest) -> None:
+    assert same(gateway.recommend_of(gateway.recommend_to(request)), request)
+
+
+@settings(max_examples=50)
+@given(st.builds(SimilarRequest, item_ids=st.lists(ids, min_size=1, max_size=3).map(tuple), **sizes))
+def test_a_similar_request_survives_the_wire(request: SimilarRequest) -> None:
+    assert same(gateway.similar_of(gateway.similar_to(request)), request)
+
+
+@settings(max_examples=50)
+@given(st.builds(TrendingRequest, person=st.none() | people, **sizes))
+def test_a_trending_request_survives_the_wire(request: TrendingRequest) -> None:
+    assert same(gateway.trending_of(gateway.trending_to(request)), request)
+
+
+lines = st.builds(
+    Recommended,
+    item_id=ids,
+    rank=st.integers(1, 500),
+    score=numbers,
+    predictions=st.none() | st.fixed_dictionaries(dict.fromkeys(HEADS, numbers)),
+    sources=st.lists(ids, max_size=2).map(tuple),
+    reason=st.none() | reasons,
+    item=st.none() | items,
+)
+
+
+@settings(max_examples=50)
+@given(
+    st.builds(
+        Answer,
+        request_id=ids,
+        items=st.lists(lines, max_size=3).map(tuple),
+        bundles=maps,
+        variant=texts,
+        skipped=st.lists(ids, max_size=2).map(tuple),
+        watermark=st.integers(0, 2**40),
+        took_ms=st.dictionaries(ids, numbers, max_size=3),
+    )
+)
+def test_an_answer_survives_the_wire(answer: Answer) -> None:
+    assert same(gateway.answer_of(gateway.answer_to(answer)), answer)
+
+
+def test_an_absent_number_is_the_default_and_zero_is_refused() -> None:
+    message = gateway.pb.RecommendRequest(person=types_pb2.Person(user_id="u"))
+    assert gateway.recommend_of(message).n == 10
+    message.n = 0
+    with pytest.raises(InvalidArgument) as refused:
+        gateway.recommend_of(message)
+    assert refused.value.field == "n"
+
+
+def test_an_event_without_type_or_time_is_refused_by_name() -> None:
+    message = types_pb2.Event(event_id="e", item_id="i", user_id="u")
+    with pytest.raises(InvalidArgument) as refused:
+        types.event_of(message)
+    assert refused.value.field == "type"
+    message.type = types_pb2.EVENT_TYPE_CLICK
+    with pytest.raises(InvalidArgument) as refused:
+        types.event_of(message)
+    assert refused.value.field == "occurred_at"
+
+
+def test_a_time_beyond_the_calendar_is_refused() -> None:
+    message = types_pb2.Event(event_id="e", item_id="i", user_id="u", type=types_pb2.EVENT_TYPE_CLICK)
+    message.occurred_at.seconds = 2**62
+    with pytest.raises(InvalidArgument) as refused:
+        types.event_of(message)
+    assert refused.value.field == "occurred_at"
+
+
+def test_columns_of_unequal_length_are_refused() -> None:
+    message = types_pb2.Candidates(item_ids=["a", "b"], sources=[1], scores=b"", source_names=["tower"])
+    with pytest.raises(InvalidArgument):
+        types.candidates_of(message)
+
+
+def test_scores_that_fill_no_whole_row_are_refused() -> None:
+    message = types_pb2.Candidates(item_ids=["a"], sources=[1], scores=b"12345", source_names=["tower"])
+    with pytest.raises(InvalidArgument) as refused:
+        types.candidates_of(message)
+    assert refused.value.field == "candidates.scores"
+
+
+def test_sources_must_match_the_items_they_belong_to() -> None:
+    message = explanation_pb2.ExplainQuery(user=types.user_to(UserState(Person("u"))), item_ids=["a"])
+    with pytest.raises(InvalidArgument):
+        explanation.query_of(message)
+
+
+def test_a_filter_nested_too_deep_is_refused_before_it_is_built() -> None:
+    message = types_pb2.Filter()
+    innermost = message
+    for _ in range(50):
+        innermost = getattr(innermost, "not")
+        innermost.SetInParent()
+    with pytest.raises(InvalidArgument) as refused:
+        types.filter_of(message)
+    assert refused.value.field == "filter"

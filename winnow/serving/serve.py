@@ -1,0 +1,139 @@
+"""A gRPC server is a list of services; health and reflection are two of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from winnow.errors import DeadlineExceeded, Unavailable, WinnowError
+from winnow.pipeline import deadline_in
+from winnow.requests import Readiness
+from winnow.serving.status import MAX_DETAIL, MAX_MESSAGE_BYTES, REQUEST_ID, code_of, trailers_of
+from winnow.serving.telemetry import GRPC_REQUESTS, request_id
+
+log = logging.getLogger(__name__)
+
+HEALTH_EVERY_S = 0.5
+MAX_CONCURRENT_CALLS = 1_000
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake, not a wish
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One service of a server: its full name, how it is added, and whether it can work."""
+
+    name: str
+    add: Callable[[Any], None]
+    ready: Callable[[], Awaitable[Readiness]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A started server; `address` holds the real port where 0 was asked for."""
+
+    address: str
+    server: grpc.aio.Server
+    health: asyncio.Task[None]
+    grace_s: float
+
+    async def stop(self) -> None:
+        """Take no new call, finish what is in flight within `grace_s`."""
+        self.health.cancel()
+        with suppress(asyncio.CancelledError):
+            await self.health
+        await self.server.stop(self.grace_s)
+
+
+async def serve_grpc(services: Sequence[Registration], address: str, *, grace_s: float = 5.0) -> RunningServer:
+    """Start serving on `host:port` (port 0: any free one). Unavailable when the port is taken."""
+    server = grpc.aio.server(interceptors=[Edge()], options=OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
+    for service in services:
+        service.add(server)
+    health = HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    names = [service.name for service in services]
+    reflection.enable_server_reflection((*names, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as taken:
+        raise Unavailable(f"cannot listen on {address}: {taken}") from taken
+    await server.start()
+    watch = asyncio.create_task(watch_health(health, services), name="grpc-health")
+    host = address.rpartition(":")[0]
+    return RunningServer(f"{host}:{port}", server, watch, grace_s)
+
+
+async def watch_health(health: HealthServicer, services: Sequence[Registration]) -> None:
+    """Tell the health service, for ever, which services can work; the empty name stands for all of them."""
+    while True:
+        every = True
+        for service in services:
+            ready = await is_ready(service)
+            every = every and ready
+            await health.set(service.name, SERVING if ready else NOT_SERVING)
+        await health.set("", SERVING if every else NOT_SERVING)
+        await asyncio.sleep(HEALTH_EVERY_S)
+
+
+async def is_ready(service: Registration) -> bool:
+    try:
+        async with asyncio.timeout(2.0):
+            return (await service.ready()).ready
+    except (WinnowError, TimeoutError):
+        return False
+
+
+class Edge(grpc.aio.ServerInterceptor):
+    """Around every call: request id and deadline in, errors to statuses out, one count."""
+
+    async def intercept_service(self, continuation: Any, call: Any) -> Any:
+        handler = await continuation(call)
+        if handler is None or handler.unary_unary is None or not call.method.startswith("/winnow."):
+            return handler
+        metadata = dict(call.invocation_metadata or ())
+
+        async def guarded(request: Any, context: Any) -> Any:
+            request_id.set(str(metadata.get(REQUEST_ID, ""))[:64])
+            deadline_in(context.time_remaining())
+            return await answered(handler.unary_unary, call.method, request, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            guarded, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
+        )
+
+
+async def answered(method: Any, name: str, request: Any, context: Any) -> Any:
+    """The method's answer, or its error as a status. An error nobody listed is a bug: logged whole, told as INTERNAL."""
+    code, detail = grpc.StatusCode.OK, ""
+    try:
+        return await method(request, context)
+    except WinnowError as error:
+        code, detail = code_of(error), error.detail
+        context.set_trailing_metadata(trailers_of(error))
+    except TimeoutError:
+        code, detail = code_of(DeadlineExceeded("")), "ran out of time"
+    except Exception:
+        log.exception("unexpected error", extra={"method": name})
+        code, detail = grpc.StatusCode.INTERNAL, "internal error"
+    finally:
+        GRPC_REQUESTS.labels(method=name, code=code.name).inc()
+    return await context.abort(code, detail[:MAX_DETAIL])

@@ -1,0 +1,88 @@
+"""Logs and metrics of a process: JSON lines with the request's id, Prometheus metrics by the field's conventions.
+
+No personal data and no secret enters either: labels are stages, sources, methods and bundle versions.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest, start_http_server
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The id of the request that the current task serves; empty outside requests."""
+
+# Dense around the budgets of the stages (a few milliseconds to a few hundred), seconds.
+BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5)
+BUCKETS_N = (0, 1, 10, 50, 100, 200, 300, 400, 500, 750, 1000)
+
+STAGE_SECONDS = Histogram(
+    "winnow_stage_seconds", "Time of one stage of a request", ["stage", "outcome"], buckets=BUCKETS_S
+)
+STAGE_SKIPPED = Counter("winnow_stage_skipped_total", "Optional stages that an answer went without", ["stage"])
+CANDIDATES = Histogram("winnow_candidates", "Candidates per request that retrieval found", buckets=BUCKETS_N)
+HTTP_REQUESTS = Counter("winnow_http_requests_total", "HTTP requests answered", ["route", "status"])
+HTTP_SECONDS = Histogram("winnow_http_request_seconds", "Time of one HTTP request", ["route"], buckets=BUCKETS_S)
+GRPC_REQUESTS = Counter("winnow_grpc_requests_total", "gRPC calls answered", ["method", "code"])
+EVENTS = Counter("winnow_events_total", "Events taken, and duplicates among them", ["outcome"])
+BUNDLE = Gauge("winnow_bundle_info", "1 for the bundle that is serving", ["kind", "version", "bundle"])
+BUNDLES_REFUSED = Counter("winnow_bundles_refused_total", "Bundles that failed their checks at load", ["kind"])
+
+STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, request id, and what was passed as `extra`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if current := request_id.get():
+            line["request_id"] = current
+        line |= {key: value for key, value in vars(record).items() if key not in STANDARD}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def configure_logging(level: str = "INFO") -> None:
+    """Every logger of the process writes JSON lines to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def observe_stage(stage: str, seconds: float, outcome: str) -> None:
+    """Count one stage's outcome (a `winnow.pipeline.StageObserver`)."""
+    STAGE_SECONDS.labels(stage=stage, outcome=outcome).observe(seconds)
+    if outcome == "skipped":
+        STAGE_SKIPPED.labels(stage=stage).inc()
+
+
+def show_bundle(kind: str, version: str, bundle: str) -> None:
+    """This bundle serves now, and no other of its kind."""
+    for labels in [sample.labels for metric in BUNDLE.collect() for sample in metric.samples]:
+        if labels["kind"] == kind:
+            BUNDLE.remove(kind, labels["version"], labels["bundle"])
+    BUNDLE.labels(kind=kind, version=version, bundle=bundle).set(1)
+
+
+def metrics_page() -> tuple[bytes, Mapping[str, str]]:
+    """The Prometheus exposition of this process: body and headers."""
+    return generate_latest(), {"content-type": CONTENT_TYPE_LATEST}
+
+
+def serve_metrics(port: int) -> None:
+    """Expose the metrics of a process without an HTTP face on `port`; 0: not at all."""
+    if port:
+        start_http_server(port)

@@ -1,0 +1,1 @@
+"""Generated from protos/winnow/v1 by `make proto`; never edited."""

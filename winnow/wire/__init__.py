@@ -1,0 +1,1 @@
+"""Each port over gRPC: conversions both ways, a servicer, a client. Protobuf stops here."""
