@@ -46,6 +46,7 @@ class People:
         self._item_ids = log.item_ids
         self._prints = fingerprints(log.item_ids)
         self._newer: dict[int, Acts] = {}  # person row -> acts since the process started, in log order
+        self._newest: dict[int, list[tuple[float, ...]]] = {}  # and those that no state was made of yet
 
     def state(self, person: Person) -> UserState:
         """What is known of them now."""
@@ -63,18 +64,17 @@ class People:
 
     def apply(self, events: Sequence[Event], last: int) -> None:
         """Take events that are on disk; `last` is the log position of the last one."""
-        acts: dict[int, list[tuple[float, ...]]] = {}
         for position, event in enumerate(events, last - len(events) + 1):
             row = self._row(event)
             if event.type is not EventType.IMPRESSION:
-                acts.setdefault(row, []).append(self._columns(row, event, position))
-        for row, new in acts.items():
-            self._newer[row] = united([self._newer.get(row, NOTHING), as_acts(new)])
+                self._newest.setdefault(row, []).append(self._columns(row, event, position))
         self.watermark = max(self.watermark, last)
 
     def _acts_of(self, row: int) -> Iterable[Acts]:
         if row < self._logged_rows:
             yield self._log.acts.take(self._log.acts_of(row))
+        if row in self._newest:
+            self._newer[row] = united([self._newer.get(row, NOTHING), as_acts(self._newest.pop(row))])
         if row in self._newer:
             yield self._newer[row]
 

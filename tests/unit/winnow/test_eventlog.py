@@ -152,6 +152,7 @@ FULL_DISK = """
 import asyncio, resource, signal, sys
 from pathlib import Path
 from tests.unit.winnow.test_eventlog import rows
+from winnow import segments
 from winnow.canonical import EVENTS
 from winnow.errors import ResourceExhausted
 from winnow.eventlog import Log
@@ -167,6 +168,8 @@ async def run():
             taken += 1
         except ResourceExhausted:
             refused += 1
+            [file] = Path(sys.argv[1]).glob("live-*")
+            assert segments.scan(file, last=True).end == file.stat().st_size, "half a frame is left"
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     await log.append(rows(taken + 1, 1))
     await log.close()
