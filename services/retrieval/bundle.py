@@ -16,7 +16,7 @@ from services.retrieval.index import VectorIndex, read_index
 from winnow.artifacts import Bundle
 from winnow.errors import BundleRefused
 from winnow.features import Ints, Schema
-from winnow.inference import Model, check_samples, check_tables
+from winnow.inference import ORT_ERRORS, Model, check_samples, check_tables
 from winnow.types import HISTORY, Floats
 
 LoadModel = Callable[[Path], Model]
@@ -57,7 +57,7 @@ def load(bundle: Bundle, model: LoadModel) -> RetrievalBundle:
     """Read the files of an opened bundle and check them; BundleRefused with the reason."""
     try:
         return _load(bundle, model)
-    except (KeyError, ValueError, TypeError, OSError, pa.ArrowException) as wrong:
+    except (KeyError, ValueError, TypeError, OSError, pa.ArrowException, *ORT_ERRORS) as wrong:
         raise BundleRefused(f"{bundle.path.name}: {type(wrong).__name__}: {wrong}") from wrong
 
 

@@ -1,0 +1,1 @@
+"""Predicts what a person would do with each candidate."""

@@ -1,0 +1,25 @@
+"""Settings of the ranking service, read once from the environment (`WINNOW_RANKING_THREADS`, …)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """`ranking_address` is where the service listens. `default_objectives` weigh the heads (click, convert, value)
+    where a request does not."""
+
+    model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")
+
+    home: Path = Path("build/homes/ml-100k")
+    mlflow_uri: str = Field("", description="registry; empty: the home's own")
+    bundle_every_s: float = Field(2.0, gt=0, description="how often the champion alias is looked up")
+    feature_address: str = "127.0.0.1:50051"
+    ranking_address: str = "127.0.0.1:50053"
+    ranking_threads: int = Field(1, ge=1, le=256, description="rankings at a time, each on one core")
+    ranking_max_waiting: int = Field(256, ge=1, description="calls at once before more are refused")
+    default_objectives: Mapping[str, float] = {"click": 1.0}
