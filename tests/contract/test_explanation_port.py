@@ -7,6 +7,7 @@ import math
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,8 +15,9 @@ from services.explanation.build import build
 from services.explanation.facts import Case, fact_of, holds
 from services.explanation.settings import Settings
 from services.explanation.templates import text
+from tests.wirings import over_grpc
 from winnow.catalogue import Catalogue
-from winnow.ports import ExplainQuery
+from winnow.ports import ExplainQuery, Explanation
 from winnow.types import Context, EventType, History, Item, Person, Reason, UserState, strings
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -60,16 +62,28 @@ def queries(draw: st.DrawFn) -> ExplainQuery:
     return ExplainQuery(user, strings(shown), sources, Context(at=draw(st.sampled_from((None, NOW)))))
 
 
-def explain(catalogue: Catalogue, asked: list[ExplainQuery]) -> list[tuple[Reason, ...]]:
-    return asyncio.run(build(Settings(), catalogue).explain(asked))
+async def near(port: Explanation, asked: list[ExplainQuery]) -> list[tuple[Reason, ...]]:
+    return await port.explain(asked)
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(items, max_size=14), st.lists(queries(), max_size=3))
-def test_every_reason_is_a_fact_that_holds_and_says_only_that(written: list[Item], asked: list[ExplainQuery]) -> None:
+async def far(port: Explanation, asked: list[ExplainQuery]) -> list[tuple[Reason, ...]]:
+    async with over_grpc("explanation", port) as client:
+        return await client.explain(asked)
+
+
+WIRINGS = {"near": near, "far": far}
+wired = pytest.mark.parametrize("wiring", list(WIRINGS))
+
+
+def explain(catalogue: Catalogue, asked: list[ExplainQuery], wiring: str = "near") -> list[tuple[Reason, ...]]:
+    return asyncio.run(WIRINGS[wiring](build(Settings(), catalogue), asked))
+
+
+def check(written: list[Item], asked: list[ExplainQuery], wiring: str) -> None:
+    """Every reason is a fact that holds, and says that and no more."""
     catalogue = Catalogue()
     catalogue.upsert(written)
-    answers = explain(catalogue, asked)
+    answers = explain(catalogue, asked, wiring)
     assert [len(reasons) for reasons in answers] == [len(query.item_ids) for query in asked]
     for query, reasons in zip(asked, answers, strict=True):
         for item_id, sources, reason in zip(query.item_ids, query.sources, reasons, strict=True):
@@ -77,6 +91,18 @@ def test_every_reason_is_a_fact_that_holds_and_says_only_that(written: list[Item
             assert holds(fact, Case(item_id, query.user, catalogue, sources, query.context)), reason
             assert reason.text == text(fact, catalogue.get)
             assert 0 < len(reason.text) <= 400
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(items, max_size=14), st.lists(queries(), max_size=3))
+def test_every_reason_is_a_fact_that_holds_and_says_only_that(written: list[Item], asked: list[ExplainQuery]) -> None:
+    check(written, asked, "near")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(items, max_size=14), st.lists(queries(), max_size=3))
+def test_so_does_every_reason_that_comes_over_the_wire(written: list[Item], asked: list[ExplainQuery]) -> None:
+    check(written, asked, "far")
 
 
 @settings(max_examples=50, deadline=None)
@@ -87,10 +113,24 @@ def test_a_batch_answers_as_its_queries_do_alone(written: list[Item], asked: lis
     assert explain(catalogue, asked) == [explain(catalogue, [query])[0] for query in asked]
 
 
-def test_nobody_asked_gets_no_answer() -> None:
-    assert explain(Catalogue(), []) == []
+@wired
+def test_nobody_asked_gets_no_answer(wiring: str) -> None:
+    assert explain(Catalogue(), [], wiring) == []
 
 
-def test_an_empty_catalogue_still_gives_every_item_a_reason() -> None:
+@wired
+def test_an_empty_catalogue_still_gives_every_item_a_reason(wiring: str) -> None:
     query = ExplainQuery(UserState(Person(user_id="u")), strings(["a", "b"]), ((), ("trending",)))
-    assert [reason.fact for reason in explain(Catalogue(), [query])[0]] == ["shown", "found_by"]
+    assert [reason.fact for reason in explain(Catalogue(), [query], wiring)[0]] == ["shown", "found_by"]
+
+
+@wired
+def test_it_is_ready_as_soon_as_it_is_built(wiring: str) -> None:
+    async def ask() -> bool:
+        port: Explanation = build(Settings(), Catalogue())
+        if wiring == "near":
+            return (await port.ready()).ready
+        async with over_grpc("explanation", port) as client:
+            return bool((await client.ready()).ready)
+
+    assert asyncio.run(ask())
