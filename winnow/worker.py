@@ -64,7 +64,7 @@ class Upkeep:
         """Rows were written; returns at once. Called on the event loop (`winnow.catalogue.Changed`)."""
         self._pending.append(rows)
         if self._task is None or self._task.done():
-            if self._task is not None:
+            if self._task is not None and not self._task.cancelled():
                 self._task.result()
             self._task = asyncio.get_running_loop().create_task(self._drain())
 

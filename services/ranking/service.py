@@ -33,6 +33,7 @@ class Model:
 
     bundle: RankingBundle
     items: ItemStates
+    as_of: int  # changes of the catalogue that the service had been told of when this was begun
 
 
 class RankingService:
@@ -45,6 +46,7 @@ class RankingService:
         self._upkeep = Upkeep("ranking-upkeep", self._absorb)
         self._model: Model | None = None
         self._kept: Model | None = None  # the model that upkeep looked after last
+        self._changes = 0
         self._buffers = threading.local()
 
     async def rank(self, queries: Sequence[RankQuery]) -> list[Predictions]:
@@ -63,6 +65,7 @@ class RankingService:
 
     def changed(self, rows: Rows) -> None:
         """Rows of the catalogue were written (`winnow.catalogue.Changed`)."""
+        self._changes += 1
         self._upkeep.changed(rows)
 
     async def settled(self) -> None:
@@ -71,14 +74,15 @@ class RankingService:
 
     def load(self, bundle: RankingBundle) -> Model:
         """Put a bundle beside the catalogue: every item through item_net. Takes seconds, so run it in a thread."""
-        model = Model(bundle, ItemStates(bundle, self._catalogue))
+        model = Model(bundle, ItemStates(bundle, self._catalogue), as_of=self._changes)
         model.items.absorb(model.items.stale())
         return model
 
     def use(self, model: Model) -> None:
         """Serve this model from the next request on. Called on the event loop."""
         self._model = model
-        self._upkeep.changed(np.empty(0, np.int64))
+        if model.as_of != self._changes:
+            self._upkeep.changed(np.empty(0, np.int64))
 
     def close(self) -> None:
         self._worker.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from services.retrieval.bundle import load
 from services.retrieval.model import Model
 from services.retrieval.service import RetrievalService
@@ -15,12 +17,14 @@ from services.retrieval.sources.trending import Trending
 from winnow.artifacts import Bundle
 from winnow.catalogue import Catalogue
 from winnow.inference import OnnxModel
+from winnow.registry import MlflowRegistry
+from winnow.serving.bundles import follow_bundle
 from winnow.worker import Worker
 
 
 def build(settings: Settings, catalogue: Catalogue) -> RetrievalService:
     """The service over a catalogue that the caller keeps current, giving every change to `changed`. It answers once a
-    bundle is loaded and used (`winnow.serving.bundles.follow_bundle`, or `serve_bundle` below)."""
+    bundle is used: from `follow`, or from `load_bundle`."""
     fresh, text = Fresh(catalogue), Text(catalogue)
     sources = (
         Tower(),
@@ -38,3 +42,9 @@ def build(settings: Settings, catalogue: Catalogue) -> RetrievalService:
 def load_bundle(service: RetrievalService, bundle: Bundle) -> Model:
     """A bundle ready to be used by this service; BundleRefused with the reason. Takes seconds: run it in a thread."""
     return service.load(load(bundle, OnnxModel))
+
+
+async def follow(settings: Settings, service: RetrievalService) -> None:
+    """Keep the service on the registry's champion, for ever."""
+    registry = MlflowRegistry(settings.registry_uri, settings.home / "state" / "bundles")
+    await follow_bundle(registry, "retrieval", partial(load_bundle, service), service.use, settings.bundle_every_s)

@@ -21,10 +21,12 @@ BATCH = 512  # items through the item tower at once
 
 
 class Model:
-    """Tables of one bundle over a catalogue; give it every change by `absorb`."""
+    """Tables of one bundle over a catalogue; give it every change by `absorb`. `as_of`: the changes of the catalogue
+    that the service had been told of when this was begun."""
 
-    def __init__(self, bundle: RetrievalBundle, catalogue: Catalogue) -> None:
+    def __init__(self, bundle: RetrievalBundle, catalogue: Catalogue, as_of: int = 0) -> None:
         self.bundle = bundle
+        self.as_of = as_of
         self.size = 0
         self.vectors = np.zeros((0, bundle.dim), np.float32)
         self.popular = np.empty(0, np.int64)  # rows, most acted on first; rows without statistics at the end

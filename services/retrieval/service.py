@@ -54,6 +54,7 @@ class RetrievalService:
         self._upkeep = Upkeep("retrieval-upkeep", self._absorb)
         self._model: Model | None = None
         self._kept: Model | None = None  # the model that upkeep looked after last
+        self._changes = 0
         self._size = 0  # rows that every table besides the model's covers
         self._open = np.empty(0, np.bool_)  # known rows that are available; replaced when that changes
         if len(catalogue):
@@ -95,6 +96,7 @@ class RetrievalService:
 
     def changed(self, rows: Rows) -> None:
         """Rows of the catalogue were written (`winnow.catalogue.Changed`)."""
+        self._changes += 1
         self._reopen()
         self._upkeep.changed(rows)
 
@@ -104,7 +106,7 @@ class RetrievalService:
 
     def load(self, bundle: RetrievalBundle) -> Model:
         """Put a bundle beside the catalogue; takes seconds, so run it in a thread. The one serving is not touched."""
-        model = Model(bundle, self._catalogue)
+        model = Model(bundle, self._catalogue, as_of=self._changes)
         model.absorb(model.stale())
         return model
 
@@ -112,7 +114,8 @@ class RetrievalService:
         """Serve this model from the next request on. Called on the event loop."""
         self._model = model
         self._reopen()
-        self._upkeep.changed(np.empty(0, np.int64))
+        if model.as_of != self._changes:
+            self._upkeep.changed(np.empty(0, np.int64))
 
     def close(self) -> None:
         self._worker.close()

@@ -16,7 +16,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")
 
     home: Path = Path("build/homes/ml-100k")
-    mlflow_uri: str = Field("", description="registry; empty: the home's own")
+    mlflow_uri: str = Field("", description="registry of bundles; empty: the home's own")
     bundle_every_s: float = Field(2.0, gt=0, description="how often the champion alias is looked up")
     feature_address: str = "127.0.0.1:50051"
     retrieval_address: str = "127.0.0.1:50052"
@@ -42,3 +42,7 @@ class Settings(BaseSettings):
     sequence_decay: float = Field(0.5, gt=0, le=1, description="what the next older act counts")
     item_to_item_acts: int = Field(20, ge=1, le=50, description="newest acts whose companions are proposed")
     item_to_item_decay: float = Field(0.9, gt=0, le=1, description="what the next older act counts")
+
+    @property
+    def registry_uri(self) -> str:
+        return self.mlflow_uri or f"sqlite:///{self.home.absolute()}/mlflow.db"

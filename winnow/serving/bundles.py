@@ -12,20 +12,17 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from prometheus_client import Counter, Gauge
-
 from winnow.artifacts import Bundle, Kind, open_bundle
 from winnow.errors import BundleRefused, WinnowError
 from winnow.registry import Registry, Version
+from winnow.serving.telemetry import BUNDLES_REFUSED, show_bundle
 
 M = TypeVar("M")
 
 log = logging.getLogger(__name__)
 
-AGAIN_S = 300.0  # until a version that was refused or could not be fetched is tried again
-
-UPDATES = Counter("winnow_bundle_updates", "Attempts to serve another bundle", ["kind", "outcome"])
-SERVING = Gauge("winnow_bundle_serving", "1 for the bundle that serves now", ["kind", "bundle"])
+REFUSED_AGAIN_S = 300.0  # until a refused version is tried again: it is the same bytes
+FAILED_AGAIN_S = 10.0  # until a version that could not be fetched is tried again
 
 
 class BundleFollower(Generic[M]):
@@ -40,15 +37,19 @@ class BundleFollower(Generic[M]):
         self._serving: Version | None = None
         self._bundle = ""
         self._failed: Version | None = None
-        self._failed_at = 0.0
+        self._again_at = 0.0  # on the monotonic clock
+        self._away = False
 
     async def look(self) -> bool:
         """Look once; True when another bundle serves now."""
         try:
             version = await asyncio.to_thread(self._registry.champion, self._kind)
         except WinnowError as away:
-            log.warning("registry cannot be asked for the %s bundle: %s", self._kind, away)
+            if not self._away:
+                log.warning("registry cannot be asked for the %s bundle: %s", self._kind, away)
+            self._away = True
             return False
+        self._away = False
         if version is None or version == self._serving or self._failed_lately(version):
             return False
         try:
@@ -69,21 +70,20 @@ class BundleFollower(Generic[M]):
         return bundle, self._load(bundle)
 
     def _failed_lately(self, version: Version) -> bool:
-        return version == self._failed and time.monotonic() < self._failed_at + AGAIN_S
+        return version == self._failed and time.monotonic() < self._again_at
 
     def _note_failure(self, version: Version, wrong: WinnowError) -> None:
-        self._failed, self._failed_at = version, time.monotonic()
-        outcome = "refused" if isinstance(wrong, BundleRefused) else "failed"
-        UPDATES.labels(self._kind, outcome).inc()
+        refused = isinstance(wrong, BundleRefused)
+        self._failed, self._again_at = version, time.monotonic() + (REFUSED_AGAIN_S if refused else FAILED_AGAIN_S)
+        if refused:
+            BUNDLES_REFUSED.labels(kind=self._kind).inc()
+        outcome = "is refused" if refused else "cannot be loaded"
         kept = f"bundle {self._bundle} keeps serving" if self._bundle else "nothing serves yet"
         log.error("%s version %s %s, %s: %s", self._kind, version.number, outcome, kept, wrong)
 
     def _note_success(self, version: Version, bundle: Bundle) -> None:
-        if self._bundle:
-            SERVING.remove(self._kind, self._bundle)
         self._serving, self._bundle, self._failed = version, bundle.id, None
-        SERVING.labels(self._kind, bundle.id).set(1)
-        UPDATES.labels(self._kind, "ok").inc()
+        show_bundle(self._kind, version.number, bundle.id)
         log.info("%s version %s serves: bundle %s", self._kind, version.number, bundle.id)
 
 
