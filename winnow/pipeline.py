@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -73,6 +74,17 @@ class Run:
             outcome = "skipped"
             self.skipped.append(stage)
             return instead()
+        finally:
+            self._note(stage, started, outcome)
+
+    @contextmanager
+    def step(self, stage: str) -> Iterator[None]:
+        """A stage that runs right here and cannot be skipped."""
+        started = time.perf_counter()
+        outcome = "failed"
+        try:
+            yield
+            outcome = "ok"
         finally:
             self._note(stage, started, outcome)
 

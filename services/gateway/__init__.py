@@ -1,0 +1,1 @@
+"""The gateway: parses, fans out, arranges, answers. REST and gRPC over one port."""

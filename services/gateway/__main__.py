@@ -1,0 +1,40 @@
+"""The gateway as a process: REST and gRPC, its four peers over gRPC."""
+
+from __future__ import annotations
+
+from services.gateway.build import build, face, remember
+from services.gateway.settings import MS, Settings
+from winnow.catalogue import Catalogue, Rows, follow
+from winnow.serving.connect import connect
+from winnow.serving.process import Process, start
+from winnow.wire import gateway as wire
+from winnow.wire.explanation import ExplanationClient
+from winnow.wire.feature import FeatureClient
+from winnow.wire.ranking import RankingClient
+from winnow.wire.retrieval import RetrievalClient
+
+
+async def process(settings: Settings) -> Process:
+    timeout_s = settings.write_budget_ms * MS  # of calls outside any stage's budget
+    features = FeatureClient(connect(settings.feature_address), timeout_s=timeout_s)
+    retrieval = RetrievalClient(connect(settings.retrieval_address), timeout_s=timeout_s)
+    ranking = RankingClient(connect(settings.ranking_address), timeout_s=timeout_s)
+    explanation = ExplanationClient(connect(settings.explanation_address), timeout_s=timeout_s)
+    catalogue = Catalogue()
+    gateway = build(settings, catalogue, features, retrieval, ranking, explanation)
+    return Process(
+        grpc=[wire.register(gateway)],
+        grpc_address=settings.gateway_address,
+        http=face(settings, gateway),
+        http_address=settings.rest_address,
+        loops=[follow(catalogue, features, ignore), remember(settings, gateway, retrieval)],
+        grace_s=settings.grace_s,
+    )
+
+
+def ignore(rows: Rows) -> None:
+    """The gateway keeps no table beside the catalogue."""
+
+
+if __name__ == "__main__":
+    start("The gateway: REST and gRPC over the four inner services.", Settings, process)

@@ -1,0 +1,66 @@
+"""What the gateway shows when retrieval is lost: popular items that it remembers itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+
+from winnow.catalogue import Catalogue, Mask, Rows
+from winnow.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from winnow.ports import Retrieval, RetrieveQuery
+from winnow.seen import fingerprints
+from winnow.types import Candidates
+
+SOURCE = "popular"
+
+
+class Popular:
+    """Remembers `size` trending items; `remember` keeps them fresh while retrieval answers."""
+
+    def __init__(self, catalogue: Catalogue, size: int) -> None:
+        self._catalogue = catalogue
+        self._size = size
+        self._ids: list[str] = []
+
+    async def remember(self, retrieval: Retrieval, every_s: float) -> None:
+        """Ask for ever; while retrieval is away the last list stays, and it is asked again soon."""
+        while True:
+            try:
+                async with asyncio.timeout(5.0):
+                    self._ids = (await retrieval.trending(self._size)).item_ids.tolist()
+                await asyncio.sleep(every_s)
+            except (Unavailable, DeadlineExceeded, FailedPrecondition, TimeoutError):
+                await asyncio.sleep(min(1.0, every_s))
+
+    def candidates(self, query: RetrieveQuery) -> Candidates:
+        """Up to `query.n` allowed items: remembered ones first, then any others of the catalogue."""
+        allowed = self._allowed(query)
+        remembered = self._catalogue.rows(self._ids)
+        remembered = remembered[(remembered >= 0) & allowed[remembered]] if len(allowed) else remembered[:0]
+        rows = remembered[: query.n]
+        if len(rows) < query.n:
+            allowed[rows] = False
+            rows = np.concatenate([rows, np.flatnonzero(allowed)[: query.n - len(rows)]])
+        return Candidates(
+            item_ids=self._catalogue.ids[rows],
+            sources=np.ones(len(rows), np.uint32),
+            scores=np.zeros((len(rows), 1), np.float32),
+            source_names=(SOURCE,),
+        )
+
+    def _allowed(self, query: RetrieveQuery) -> Mask:
+        allowed = self._catalogue.available.copy()
+        if query.filter is not None:
+            allowed &= self._catalogue.mask(query.filter)
+        self._forbid(allowed, self._catalogue.rows(query.exclude))
+        if not query.include_seen:
+            self._forbid(allowed, self._catalogue.rows(query.user.seen))
+            if len(query.user.seen_tail):
+                # Only reached while retrieval is lost: hashing the catalogue is slower than keeping a table, and rarer.
+                allowed &= ~np.isin(fingerprints(self._catalogue.ids), query.user.seen_tail)
+        return allowed
+
+    @staticmethod
+    def _forbid(allowed: Mask, rows: Rows) -> None:
+        allowed[rows[rows >= 0]] = False

@@ -1,0 +1,107 @@
+"""Errors as RFC 9457 problems: one table (`winnow.errors`), one shape, for every way a request can fail."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from services.gateway.schema import Problem
+from winnow.errors import ERRORS, WinnowError, status_of
+from winnow.serving.telemetry import request_id
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+MAX_DETAIL = 500  # characters: a detail may quote the request
+STATUSES = sorted({status.http for status in ERRORS.values()} | {400, 405})
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": HTTPStatus(status).phrase,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for status in STATUSES
+}
+"""The problems of every route, for the OpenAPI document."""
+
+
+def problem(
+    status: int, slug: str, title: str, detail: str, field: str = "", headers: Mapping[str, str] | None = None
+) -> Response:
+    body = Problem(
+        type=f"urn:winnow:problem:{slug}",
+        title=title,
+        status=status,
+        detail=detail[:MAX_DETAIL],
+        field=field[:MAX_DETAIL] or None,
+        request_id=request_id.get() or None,
+    )
+    text = orjson.dumps(body.model_dump(exclude_none=True))
+    return Response(text, status, dict(headers or {}), MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Every error of `app` leaves as a problem."""
+    app.add_exception_handler(WinnowError, of_platform)
+    app.add_exception_handler(RequestValidationError, of_validation)
+    app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(Exception, of_bug)
+
+
+async def of_platform(request: Request, error: Exception) -> Response:
+    assert isinstance(error, WinnowError)
+    status = status_of(error)
+    headers = {"retry-after": "1"} if status.http in (429, 503) else None
+    return problem(status.http, status.slug, status.title, error.detail, error.field, headers)
+
+
+async def of_validation(request: Request, error: Exception) -> Response:
+    """The first thing that is wrong, by its path in the body or its name in the query."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return problem(400, "malformed", "The body is not JSON", str(first.get("ctx", {}).get("error", "")))
+    return problem(422, "invalid-argument", "The request is not valid", first["msg"], path_of(first["loc"]))
+
+
+async def of_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    phrase = HTTPStatus(error.status_code).phrase
+    slug = phrase.lower().replace(" ", "-")
+    return problem(error.status_code, slug, phrase, str(error.detail), headers=error.headers)
+
+
+async def of_bug(request: Request, error: Exception) -> Response:
+    """An error nobody listed: told without detail, logged whole by the server."""
+    log.error("unexpected error", exc_info=error, extra={"path": request.scope.get("path", "")})
+    return problem(500, "internal", "Internal error", "something went wrong here; the log has the request id")
+
+
+TAGS = frozenset({"all", "any", "not", "term", "event", "events"})
+
+
+def path_of(location: tuple[int | str, ...]) -> str:
+    """('body', 'events', 3, 'value') → `events[3].value`; the names of alternatives are not part of a path."""
+    path = ""
+    parts = list(location[1:])
+    for place, part in enumerate(parts):
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not (part in TAGS and is_tag(parts, place)):
+            path += f".{part}" if path else part
+    return path
+
+
+def is_tag(parts: list[int | str], place: int) -> bool:
+    """Whether this word names an alternative: pydantic puts it before the alternative's own fields."""
+    follows = parts[place + 1] if place + 1 < len(parts) else ""
+    before = parts[place - 1] if place else ""
+    return (place == 0 and parts[place] in ("event", "events") and isinstance(follows, str)) or (
+        before == "filter" or isinstance(before, int) or before in ("not",)
+    )

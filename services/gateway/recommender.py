@@ -1,0 +1,338 @@
+"""The request path: `recommend` is the platform's diagram as a function, one step a line.
+
+A page can live without any of the four inner services: the stage is then skipped and named in the answer. Writes
+cannot: an event that is not durable is not acknowledged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TypeVar
+from uuid import uuid4
+
+import numpy as np
+
+from services.gateway.arrange import arrange
+from services.gateway.popular import Popular
+from services.gateway.settings import Settings
+from winnow.catalogue import Catalogue, Rows
+from winnow.errors import InvalidArgument, WinnowError
+from winnow.pipeline import Run
+from winnow.ports import (
+    ExplainQuery,
+    Explanation,
+    Features,
+    Ranking,
+    RankQuery,
+    Retrieval,
+    RetrieveQuery,
+)
+from winnow.requests import Answer, Readiness, Recommended, RecommendRequest, SimilarRequest, TrendingRequest
+from winnow.serving.telemetry import CANDIDATES, EVENTS, observe_stage, request_id
+from winnow.types import (
+    HEADS,
+    MAX_EVENTS,
+    MAX_ITEMS,
+    MAX_USERS,
+    Candidates,
+    Context,
+    Event,
+    Item,
+    Person,
+    Predictions,
+    Reason,
+    Receipt,
+    UserState,
+)
+
+FEATURE, RETRIEVAL, RANKING, ARRANGE, EXPLANATION = "feature", "retrieval", "ranking", "arrange", "explanation"
+VARIANT = "default"
+
+Part = Features | Retrieval | Ranking
+Reasons = tuple[Reason, ...]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Slate:
+    """One page on its way: `rows` are the places of its items in the candidates."""
+
+    candidates: Candidates
+    predictions: Predictions | None
+    rows: Rows
+    offset: int
+
+
+class Gateway:
+    """The Recommender port over the four inner ones."""
+
+    def __init__(
+        self,
+        features: Features,
+        retrieval: Retrieval,
+        ranking: Ranking,
+        explanation: Explanation,
+        catalogue: Catalogue,
+        settings: Settings,
+    ) -> None:
+        self._features = features
+        self._retrieval = retrieval
+        self._ranking = ranking
+        self._explanation = explanation
+        self._catalogue = catalogue
+        self._settings = settings
+        self._was_ready = False
+        self.popular = Popular(catalogue, settings.popular_items)
+
+    async def recommend(self, requests: Sequence[RecommendRequest]) -> list[Answer]:
+        """People → candidates → predictions → slates → reasons → answers; one pass for the whole batch."""
+        check_size(requests, MAX_USERS, "requests")
+        run, started = Run(observe_stage), time.perf_counter()
+        own = own_ids(len(requests))
+        contexts = [at_a_moment(request.context) for request in requests]
+        users = await self._users(run, [request.person for request in requests])
+        found = await self._retrieve(run, requests, users, contexts)
+        ranked = await self._rank(run, requests, users, found, contexts)
+        slates = self._arrange(run, requests, found, ranked)
+        reasons = await self._explain(run, requests, users, slates, contexts)
+        return self._answers(run, started, own, users, slates, reasons)
+
+    async def similar(self, request: SimilarRequest) -> Answer:
+        run, started = Run(observe_stage), time.perf_counter()
+        wanted = request.offset + request.n
+        work = self._retrieval.similar(request.item_ids, wanted, request.filter, request.exclude)
+        found = await run.required(RETRIEVAL, work, self._settings.budget_s(RETRIEVAL))
+        return self._page(run, started, found, request.offset, request.n, None)
+
+    async def trending(self, request: TrendingRequest) -> Answer:
+        run, started = Run(observe_stage), time.perf_counter()
+        user = (await self._users(run, [request.person]))[0] if request.person else None
+        wanted = request.offset + request.n
+        instead = RetrieveQuery(
+            user or UserState(Person(session_id="nobody")), wanted, filter=request.filter, exclude=request.exclude
+        )
+        found = await run.optional(
+            RETRIEVAL,
+            self._retrieval.trending(wanted, user, request.filter, request.exclude),
+            self._settings.budget_s(RETRIEVAL),
+            lambda: self.popular.candidates(instead),
+        )
+        return self._page(run, started, found, request.offset, request.n, user)
+
+    async def record(self, events: Sequence[Event]) -> Receipt:
+        check_size(events, MAX_EVENTS, "events")
+        receipt = await Run(observe_stage).required(
+            "record", self._features.record(events), self._settings.budget_s("write")
+        )
+        EVENTS.labels(outcome="accepted").inc(receipt.accepted)
+        EVENTS.labels(outcome="duplicate").inc(receipt.duplicates)
+        return receipt
+
+    async def put_items(self, items: Sequence[Item]) -> Receipt:
+        check_size(items, MAX_ITEMS, "items")
+        return await Run(observe_stage).required(
+            "put_items", self._features.put_items(items), self._settings.budget_s("write")
+        )
+
+    async def ready(self) -> Readiness:
+        """Ready once every part was ready and items are known; from then on a lost part is a skipped stage."""
+        if self._was_ready:
+            return Readiness(True)
+        parts: dict[str, Part] = {FEATURE: self._features, RETRIEVAL: self._retrieval, RANKING: self._ranking}
+        missing = [text for name, part in parts.items() for text in await missing_of(name, part)]
+        if not len(self._catalogue):
+            missing.append("items")
+        self._was_ready = not missing
+        return Readiness(not missing, tuple(missing))
+
+    def item(self, item_id: str) -> Item | None:
+        """The facts of one item as this gateway knows them."""
+        return self._catalogue.get(item_id)
+
+    # ------------------------------------------------------------------------------------------ steps
+
+    async def _users(self, run: Run, people: Sequence[Person]) -> list[UserState]:
+        return await run.optional(
+            FEATURE,
+            self._features.users(people),
+            self._settings.budget_s(FEATURE, len(people)),
+            lambda: [UserState(person) for person in people],
+        )
+
+    async def _retrieve(
+        self,
+        run: Run,
+        requests: Sequence[RecommendRequest],
+        users: Sequence[UserState],
+        contexts: Sequence[Context],
+    ) -> list[Candidates]:
+        queries = [
+            RetrieveQuery(
+                user=user,
+                n=self._settings.candidates,
+                context=context,
+                query=request.query,
+                filter=request.filter,
+                exclude=request.exclude,
+                include_seen=request.include_seen,
+            )
+            for request, user, context in zip(requests, users, contexts, strict=True)
+        ]
+        found = await run.optional(
+            RETRIEVAL,
+            self._retrieval.retrieve(queries),
+            self._settings.budget_s(RETRIEVAL, len(requests)),
+            lambda: [self.popular.candidates(query) for query in queries],
+        )
+        for candidates in found:
+            CANDIDATES.observe(len(candidates))
+        return found
+
+    async def _rank(
+        self,
+        run: Run,
+        requests: Sequence[RecommendRequest],
+        users: Sequence[UserState],
+        found: Sequence[Candidates],
+        contexts: Sequence[Context],
+    ) -> Sequence[Predictions | None]:
+        queries = [
+            RankQuery(user, candidates, context, request.objectives)
+            for request, user, candidates, context in zip(requests, users, found, contexts, strict=True)
+        ]
+        nobody: list[Predictions | None] = [None] * len(requests)
+        budget_s = self._settings.budget_s(RANKING, len(requests))
+        ranked: Sequence[Predictions | None] = await run.optional(
+            RANKING, self._ranking.rank(queries), budget_s, lambda: nobody
+        )
+        return ranked
+
+    def _arrange(
+        self,
+        run: Run,
+        requests: Sequence[RecommendRequest],
+        found: Sequence[Candidates],
+        ranked: Sequence[Predictions | None],
+    ) -> list[Slate]:
+        with run.step(ARRANGE):
+            return [
+                Slate(candidates, heads, arrange(candidates, heads, request.offset, request.n), request.offset)
+                for request, candidates, heads in zip(requests, found, ranked, strict=True)
+            ]
+
+    async def _explain(
+        self,
+        run: Run,
+        requests: Sequence[RecommendRequest],
+        users: Sequence[UserState],
+        slates: Sequence[Slate],
+        contexts: Sequence[Context],
+    ) -> list[Reasons]:
+        asked = [n for n, request in enumerate(requests) if request.explain]
+        reasons: list[Reasons] = [()] * len(requests)
+        if not asked:
+            return reasons
+        queries = [
+            ExplainQuery(
+                user=users[n],
+                item_ids=slates[n].candidates.item_ids[slates[n].rows],
+                sources=tuple(slates[n].candidates.sources_of(row) for row in slates[n].rows),
+                context=contexts[n],
+            )
+            for n in asked
+        ]
+        nothing: list[Reasons] = [()] * len(asked)
+        budget_s = self._settings.budget_s(EXPLANATION, len(asked))
+        answers = await run.optional(EXPLANATION, self._explanation.explain(queries), budget_s, lambda: nothing)
+        for n, answer in zip(asked, answers, strict=True):
+            reasons[n] = answer
+        return reasons
+
+    # ------------------------------------------------------------------------------------------ answers
+
+    def _answers(
+        self,
+        run: Run,
+        started: float,
+        own: Sequence[str],
+        users: Sequence[UserState],
+        slates: Sequence[Slate],
+        reasons: Sequence[Reasons],
+    ) -> list[Answer]:
+        took_ms = {**run.took_ms, "total": (time.perf_counter() - started) * 1000}
+        return [
+            Answer(
+                request_id=one,
+                items=self._lines(slate, because),
+                bundles=bundles_of(slate),
+                variant=VARIANT,
+                skipped=(*run.skipped, *(f"{RETRIEVAL}.{source}" for source in slate.candidates.skipped)),
+                watermark=user.watermark,
+                took_ms=took_ms,
+            )
+            for one, user, slate, because in zip(own, users, slates, reasons, strict=True)
+        ]
+
+    def _page(self, run: Run, started: float, found: Candidates, offset: int, n: int, user: UserState | None) -> Answer:
+        """An answer in retrieval's own order."""
+        slate = Slate(found, None, arrange(found, None, offset, n), offset)
+        someone = user or UserState(Person(session_id="nobody"))
+        return self._answers(run, started, own_ids(1), [someone], [slate], [()])[0]
+
+    def _lines(self, slate: Slate, reasons: Reasons) -> tuple[Recommended, ...]:
+        candidates, predictions = slate.candidates, slate.predictions
+        heads = None if predictions is None else predictions.heads[slate.rows].astype(np.float64).tolist()
+        scores = None if predictions is None else predictions.scores[slate.rows].astype(np.float64).tolist()
+        lines = []
+        for n, row in enumerate(slate.rows.tolist()):
+            item_id = candidates.item_ids[row]
+            rank = slate.offset + n + 1
+            lines.append(
+                Recommended(
+                    item_id=item_id,
+                    rank=rank,
+                    score=1.0 / rank if scores is None else scores[n],
+                    predictions=None if heads is None else dict(zip(HEADS, heads[n], strict=True)),
+                    sources=candidates.sources_of(row),
+                    reason=reasons[n] if reasons else None,
+                    item=self._catalogue.get(item_id),
+                )
+            )
+        return tuple(lines)
+
+
+def own_ids(requests: int) -> list[str]:
+    """An id per answer: the current request's where the caller's edge set one, numbered in a batch."""
+    call = request_id.get() or uuid4().hex
+    request_id.set(call)
+    return [call] if requests == 1 else [f"{call}-{n}" for n in range(requests)]
+
+
+def at_a_moment(context: Context) -> Context:
+    """The context with its moment: now where the request names none."""
+    return context if context.at is not None else replace(context, at=datetime.now(UTC))
+
+
+def bundles_of(slate: Slate) -> dict[str, str]:
+    """Ids of the bundles that made this slate; a stage that was skipped has none."""
+    bundles = {RETRIEVAL: slate.candidates.bundle}
+    if slate.predictions is not None:
+        bundles[RANKING] = slate.predictions.bundle
+    return {kind: bundle for kind, bundle in bundles.items() if bundle}
+
+
+def check_size(batch: Sequence[T], limit: int, name: str) -> None:
+    if not 1 <= len(batch) <= limit:
+        raise InvalidArgument(f"between 1 and {limit} {name}", field=name)
+
+
+async def missing_of(name: str, part: Part) -> list[str]:
+    """What a part lacks, in words; a part that does not answer lacks everything."""
+    try:
+        readiness = await part.ready()
+    except WinnowError as away:
+        return [f"{name}: {away.detail}"]
+    return [] if readiness.ready else [f"{name}: {text}" for text in readiness.missing or ("not ready",)]

@@ -1,0 +1,168 @@
+"""The REST face: routes over the Recommender port, and the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import orjson
+from fastapi import FastAPI, Path, Query, Response
+
+from services.gateway import problems
+from services.gateway.edge import Edge
+from services.gateway.schema import (
+    AnswerOut,
+    AnswersOut,
+    BatchIn,
+    EventBody,
+    EventIn,
+    HealthOut,
+    ItemFacts,
+    ItemOut,
+    ItemsIn,
+    N,
+    Offset,
+    Problem,
+    ReceiptOut,
+    RecommendIn,
+    SimilarIn,
+    answer_json,
+    item_json,
+    receipt_json,
+)
+from winnow.errors import NotFound, Unavailable
+from winnow.ports import Recommender
+from winnow.requests import RecommendRequest, SimilarRequest, TrendingRequest
+from winnow.serving.telemetry import metrics_page
+from winnow.types import Item, Person
+
+Known = Callable[[str], Item | None]
+ItemId = Annotated[str, Path(min_length=1, max_length=256, examples=["50"])]
+UserId = Annotated[str, Query(max_length=256, examples=["405"])]
+SessionId = Annotated[str, Query(max_length=256)]
+Exclude = Annotated[list[str], Query(description="item ids never to return")]
+
+ABOUT = "Self-hosted, real-time recommendations: retrieve, filter, rank, arrange, explain."
+
+
+def json(body: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")
+
+
+def rest(port: Recommender, item_of: Known, max_body_bytes: int) -> FastAPI:
+    """The application. `item_of` finds the facts of one item."""
+    app = FastAPI(title="Winnow", version="1", description=ABOUT, responses=problems.DOCUMENTED)
+    problems.install(app)
+    app.add_middleware(Edge, max_body_bytes=max_body_bytes)
+    recommendations(app, port)
+    related(app, port)
+    writes(app, port, item_of)
+    operations(app, port)
+    document(app)
+    return app
+
+
+def recommendations(app: FastAPI, port: Recommender) -> None:
+    @app.post("/v1/recommendations", response_model=AnswerOut, tags=["recommend"])
+    async def recommend(body: RecommendIn) -> Response:
+        """Items for one person."""
+        return json(answer_json((await port.recommend([body.word()]))[0]))
+
+    @app.get("/v1/recommendations", response_model=AnswerOut, tags=["recommend"])
+    async def recommend_short(
+        user_id: UserId = "", session_id: SessionId = "", n: N = 10, offset: Offset = 0
+    ) -> Response:
+        """Items for one person, in a link."""
+        request = RecommendRequest(Person(user_id, session_id), n=n, offset=offset)
+        return json(answer_json((await port.recommend([request]))[0]))
+
+    @app.post("/v1/recommendations:batch", response_model=AnswersOut, tags=["recommend"])
+    async def recommend_batch(body: BatchIn) -> Response:
+        """Items for up to 100 people in one pass; answers in the order of the requests."""
+        answers = await port.recommend(body.word())
+        return json({"answers": [answer_json(answer) for answer in answers]})
+
+
+def related(app: FastAPI, port: Recommender) -> None:
+    @app.get("/v1/items/{item_id}/similar", response_model=AnswerOut, tags=["recommend"])
+    async def similar(item_id: ItemId, n: N = 10, offset: Offset = 0, exclude: Exclude = []) -> Response:  # noqa: B006
+        """Items that go with this one."""
+        return json(answer_json(await port.similar(SimilarRequest((item_id,), n, offset, None, tuple(exclude)))))
+
+    @app.post("/v1/similar", response_model=AnswerOut, tags=["recommend"])
+    async def similar_to_basket(body: SimilarIn) -> Response:
+        """Items that go with all items of a basket."""
+        return json(answer_json(await port.similar(body.word())))
+
+    @app.get("/v1/trending", response_model=AnswerOut, tags=["recommend"])
+    async def trending(
+        n: N = 10,
+        offset: Offset = 0,
+        user_id: UserId = "",
+        session_id: SessionId = "",
+        exclude: Exclude = [],  # noqa: B006
+    ) -> Response:
+        """The items most acted on lately; with a person, without those they have seen."""
+        person = Person(user_id, session_id) if user_id or session_id else None
+        return json(answer_json(await port.trending(TrendingRequest(n, offset, person, None, tuple(exclude)))))
+
+
+def writes(app: FastAPI, port: Recommender, item_of: Known) -> None:
+    @app.post("/v1/events", response_model=ReceiptOut, tags=["write"])
+    async def record(body: EventBody) -> Response:
+        """Take one event, or `{"events": […]}`, all or none. Answered once they are on disk."""
+        events = [body.word()] if isinstance(body, EventIn) else body.word()
+        return json(receipt_json(await port.record(events)))
+
+    @app.put("/v1/items/{item_id}", response_model=ReceiptOut, tags=["write"])
+    async def put_item(item_id: ItemId, body: ItemFacts) -> Response:
+        """Write an item; it can be recommended seconds later."""
+        return json(receipt_json(await port.put_items([body.item(item_id)])))
+
+    @app.post("/v1/items:batch", response_model=ReceiptOut, tags=["write"])
+    async def put_items(body: ItemsIn) -> Response:
+        """Write up to 1000 items, all or none."""
+        return json(receipt_json(await port.put_items(body.word())))
+
+    @app.get("/v1/items/{item_id}", response_model=ItemOut, tags=["write"])
+    async def get_item(item_id: ItemId) -> Response:
+        """The facts of an item."""
+        item = item_of(item_id)
+        if item is None:
+            raise NotFound(f"no item {item_id!r}", field="item_id")
+        return json(item_json(item))
+
+
+def operations(app: FastAPI, port: Recommender) -> None:
+    @app.get("/healthz", response_model=HealthOut, tags=["operate"])
+    async def healthz() -> Response:
+        """The process lives."""
+        return json({"status": "ok"})
+
+    @app.get("/readyz", response_model=HealthOut, tags=["operate"])
+    async def readyz() -> Response:
+        """The platform can answer; 503 names what is missing."""
+        readiness = await port.ready()
+        if not readiness.ready:
+            raise Unavailable("missing: " + "; ".join(readiness.missing))
+        return json({"status": "ready"})
+
+    @app.get("/metrics", tags=["operate"], response_class=Response, responses=METRICS)
+    async def metrics() -> Response:
+        """Prometheus metrics."""
+        body, headers = metrics_page()
+        return Response(body, headers=dict(headers))
+
+
+METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
+
+
+def document(app: FastAPI) -> None:
+    """Put the problem's schema, which no route returns by itself, into the OpenAPI document."""
+    made = app.openapi()
+    schemas = made["components"]["schemas"]
+    schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)

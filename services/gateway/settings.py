@@ -1,0 +1,40 @@
+"""Settings of the gateway, read once from the environment (`WINNOW_RETRIEVAL_BUDGET_MS`, …)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MS = 1e-3
+
+
+class Settings(BaseSettings):
+    """Where the gateway listens, where its peers are, and how long a stage may take.
+
+    A budget is for one request; a batch of b gets max(1, b / 4) times as much.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")
+
+    rest_address: str = "127.0.0.1:8080"
+    gateway_address: str = "127.0.0.1:50050"
+    feature_address: str = "127.0.0.1:50051"
+    retrieval_address: str = "127.0.0.1:50052"
+    ranking_address: str = "127.0.0.1:50053"
+    explanation_address: str = "127.0.0.1:50054"
+
+    candidates: int = Field(500, ge=1, le=5_000, description="how many items one request ranks")
+    feature_budget_ms: float = Field(100.0, gt=0)
+    retrieval_budget_ms: float = Field(250.0, gt=0)
+    ranking_budget_ms: float = Field(250.0, gt=0)
+    explanation_budget_ms: float = Field(100.0, gt=0)
+    write_budget_ms: float = Field(5_000.0, gt=0, description="events and items until they are durable")
+    popular_every_s: float = Field(30.0, gt=0, description="how often the fallback list is refreshed")
+    popular_items: int = Field(1_000, ge=1, le=5_000, description="items the gateway remembers for that")
+    grace_s: float = Field(10.0, gt=0, description="how long requests in flight may take at the end")
+    max_body_bytes: int = Field(2 * 2**20, ge=1_024)
+
+    def budget_s(self, stage: str, requests: int = 1) -> float:
+        """Seconds that `stage` may take for a batch of `requests`."""
+        one_ms: float = getattr(self, f"{stage}_budget_ms")
+        return one_ms * MS * max(1.0, requests / 4)

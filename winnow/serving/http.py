@@ -1,0 +1,77 @@
+"""An HTTP face in the event loop of the process: uvicorn without its signal handlers, on a socket of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from winnow.errors import Unavailable
+
+KEEP_ALIVE_S = 75
+BACKLOG = 2048
+
+
+class Server(uvicorn.Server):
+    """The process decides when to stop (`winnow.serving.signals`), for all its faces at once."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class RunningHttp:
+    """A started HTTP face; `address` holds the real port where 0 was asked for."""
+
+    address: str
+    server: Server
+    task: asyncio.Task[None]
+
+    async def stop(self) -> None:
+        """Take no new request, finish those in flight within the grace period."""
+        self.server.should_exit = True
+        await self.task
+
+
+async def serve_http(app: Any, address: str, *, grace_s: float) -> RunningHttp:
+    """Start serving an ASGI application on `host:port` (port 0: any free one). Unavailable when the port is taken."""
+    host, _, port = address.rpartition(":")
+    bound = listen(host, int(port))
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        http="httptools",
+        ws="none",
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(grace_s)),
+        backlog=BACKLOG,
+    )
+    server = Server(config)
+    task = asyncio.create_task(server.serve(sockets=[bound]), name="http")
+    while not server.started and not task.done():  # noqa: ASYNC110 (uvicorn offers a flag, not an event)
+        await asyncio.sleep(0.005)
+    if task.done():
+        task.result()
+    return RunningHttp(f"{host}:{bound.getsockname()[1]}", server, task)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host.strip("[]"), port))
+    except OSError as taken:
+        bound.close()
+        raise Unavailable(f"cannot listen on {host}:{port}: {taken.strerror}") from taken
+    bound.set_inheritable(True)
+    return bound

@@ -1,0 +1,115 @@
+"""The life of a serving process: faces up, background loops beside them, and an orderly end at SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+from winnow.errors import WinnowError
+from winnow.serving.http import serve_http
+from winnow.serving.serve import Registration, serve_grpc
+from winnow.serving.signals import until_stopped
+from winnow.serving.telemetry import configure_logging
+
+log = logging.getLogger(__name__)
+
+Loop = Coroutine[Any, Any, None]
+
+
+@dataclass(frozen=True)
+class Process:
+    """What a process serves and keeps running. `loops` run for ever beside the faces; one that fails is a bug and ends
+    the process. `close` comes last, when nothing calls the services any more."""
+
+    grpc: Sequence[Registration]
+    grpc_address: str
+    loops: Sequence[Loop] = ()
+    http: Any = None  # an ASGI application
+    http_address: str = ""
+    close: Sequence[Callable[[], Awaitable[None] | None]] = ()
+    grace_s: float = 10.0
+    said: Callable[[dict[str, str]], None] = field(default=lambda addresses: None)
+
+    async def run(self, until: Callable[[], Awaitable[None]] = until_stopped) -> None:
+        """Serve until `until` returns; then finish what is in flight."""
+        stopping = asyncio.create_task(as_coroutine(until()), name="until-stopped")
+        loops = [asyncio.create_task(loop, name=f"loop-{n}") for n, loop in enumerate(self.loops)]
+        addresses: dict[str, str] = {}
+        faces = []
+        try:
+            if self.http is not None:
+                http = await serve_http(self.http, self.http_address, grace_s=self.grace_s)
+                faces.append(http.stop)
+                addresses["rest"] = http.address
+            grpc = await serve_grpc(self.grpc, self.grpc_address, grace_s=self.grace_s)
+            faces.append(grpc.stop)
+            addresses["grpc"] = grpc.address
+            log.info("serving on %s", ", ".join(f"{face} {address}" for face, address in addresses.items()))
+            self.said(addresses)
+            await asyncio.wait([stopping, *loops], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            await asyncio.gather(*(stop() for stop in faces))
+            for loop in loops:
+                loop.cancel()
+            ended = await asyncio.gather(*loops, return_exceptions=True)
+            for close in self.close:
+                if (closing := close()) is not None:
+                    await closing
+        for outcome in ended:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+
+async def as_coroutine(awaitable: Awaitable[None]) -> None:
+    await awaitable
+
+
+def start(about: str, settings: type[BaseSettings], build: Callable[[Any], Awaitable[Process]]) -> None:
+    """The main function of every service: settings from the environment, build, serve until SIGTERM."""
+    parser = argparse.ArgumentParser(
+        prog=program(),
+        description=about,
+        epilog=environment_of(settings),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--log-level", default="INFO", help="DEBUG, INFO, WARNING or ERROR (default: INFO)")
+    arguments = parser.parse_args()
+    configure_logging(arguments.log_level)
+    try:
+        uvloop.run(main(settings, build))
+    except ValidationError as wrong:
+        first = wrong.errors()[0]
+        sys.exit(f"WINNOW_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}")
+    except WinnowError as error:
+        sys.exit(error.detail)
+
+
+def program() -> str:
+    """How this process was started, as one would type it."""
+    spec = sys.modules["__main__"].__spec__
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else Path(sys.argv[0]).name
+
+
+async def main(settings: type[BaseSettings], build: Callable[[Any], Awaitable[Process]]) -> None:
+    process = await build(settings())
+    await process.run()
+
+
+def environment_of(settings: type[BaseSettings]) -> str:
+    """The environment variables a service reads, with their defaults."""
+    lines = [
+        f"  WINNOW_{name.upper()}={field.default!s:<24} {field.description or ''}".rstrip()
+        for name, field in sorted(settings.model_fields.items())
+    ]
+    return "\n".join(["environment:", *lines])
