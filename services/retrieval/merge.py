@@ -46,7 +46,7 @@ def merge(found: Sequence[Found], blends: Sequence[Blend], n: int) -> Merged:
     source = np.repeat(np.arange(len(found)), [len(rows) for rows in lists])
     place = np.concatenate([np.arange(len(rows)) for rows in lists])
     rows, which = np.unique(np.concatenate(lists), return_inverse=True)
-    turn = place / np.asarray(shares)[source]
+    turn = (place + 1) / np.asarray(shares)[source]
     earliest = np.full(len(rows), np.inf)
     np.minimum.at(earliest, which, turn)
     chosen = np.arange(len(rows))

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from winnow.catalogue import Rows
+from winnow.errors import ResourceExhausted
+from winnow.worker import Upkeep, Worker
+
+
+async def test_work_runs_in_a_thread_and_the_loop_goes_on() -> None:
+    worker, gate = Worker("test"), threading.Event()
+    work = asyncio.create_task(worker.run(lambda: gate.wait(10) and threading.current_thread().name))
+    await asyncio.sleep(0.01)
+    gate.set()
+    assert (await work).startswith("test")
+    worker.close()
+
+
+async def test_more_calls_than_may_wait_are_refused_and_room_comes_back() -> None:
+    worker, gate = Worker("test", max_waiting=2), threading.Event()
+    waiting = [asyncio.create_task(worker.run(gate.wait, 10)) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(ResourceExhausted):
+        await worker.run(gate.wait, 10)
+    gate.set()
+    await asyncio.gather(*waiting)
+    assert await worker.run(lambda: 7) == 7
+    worker.close()
+
+
+async def test_a_caller_that_gives_up_keeps_its_place_until_the_thread_is_done() -> None:
+    worker, gate = Worker("test", max_waiting=1), threading.Event()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await worker.run(gate.wait, 10)
+    with pytest.raises(ResourceExhausted):
+        await worker.run(lambda: 7)
+    gate.set()
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                assert await worker.run(lambda: 7) == 7
+                break
+            except ResourceExhausted:
+                await asyncio.sleep(0.01)
+    worker.close()
+
+
+async def test_an_error_in_the_work_reaches_the_caller() -> None:
+    worker = Worker("test")
+    with pytest.raises(ZeroDivisionError):
+        await worker.run(lambda: 1 // 0)
+    worker.close()
+
+
+async def test_upkeep_absorbs_every_change_once_nothing_is_lost_and_one_batch_at_a_time() -> None:
+    absorbed: list[int] = []
+    busy = threading.Lock()
+
+    def absorb(rows: Rows) -> None:
+        assert busy.acquire(blocking=False)
+        absorbed.extend(rows.tolist())
+        busy.release()
+
+    upkeep = Upkeep("test", absorb)
+    for row in range(200):
+        upkeep.changed(np.asarray([row, 5]))
+        if row % 20 == 0:
+            await asyncio.sleep(0.001)
+    await upkeep.settled()
+    assert sorted(set(absorbed)) == list(range(200))
+    assert sum(row > 5 for row in absorbed) == 194
+    upkeep.close()
+
+
+async def test_a_bug_in_upkeep_is_raised_by_the_next_change_or_whoever_waits() -> None:
+    def broken(rows: Rows) -> None:
+        raise ZeroDivisionError
+
+    upkeep = Upkeep("test", broken)
+    upkeep.changed(np.asarray([1]))
+    with pytest.raises(ZeroDivisionError):
+        await upkeep.settled()
+    with pytest.raises(ZeroDivisionError):
+        upkeep.changed(np.asarray([2]))
+    upkeep.close()
