@@ -1,0 +1,93 @@
+"""Four inner services of ten lines each, told to answer, fail or dawdle; and a gateway over them."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from services.gateway.build import build
+from services.gateway.recommender import Gateway
+from services.gateway.settings import Settings
+from winnow.catalogue import Catalogue
+from winnow.errors import NotFound
+from winnow.filters import Filter
+from winnow.ports import ExplainQuery, RankQuery, RetrieveQuery
+from winnow.requests import Readiness
+from winnow.types import Candidates, Event, Item, Person, Predictions, Reason, Receipt, UserState, strings
+
+ITEMS = [Item(f"i{n}", title=f"Item {n}", categories=("even" if n % 2 == 0 else "odd",), price=n) for n in range(20)]
+
+
+class Inner:
+    """All four at once. `trouble` maps a service to the error it raises, or to the seconds it dawdles."""
+
+    def __init__(self) -> None:
+        self.trouble: dict[str, Exception | float] = {}
+        self.calls: list[str] = []
+        self.is_ready = True
+
+    async def _meet(self, service: str) -> None:
+        self.calls.append(service)
+        trouble = self.trouble.get(service)
+        if isinstance(trouble, Exception):
+            raise trouble
+        await asyncio.sleep(trouble or 0)
+
+    async def users(self, people: Sequence[Person]) -> list[UserState]:
+        await self._meet("feature")
+        return [UserState(person, known=True, seen=strings(["i0"]), watermark=7) for person in people]
+
+    async def record(self, events: Sequence[Event]) -> Receipt:
+        await self._meet("feature")
+        return Receipt(len(events), 0, 8)
+
+    async def put_items(self, items: Sequence[Item]) -> Receipt:
+        await self._meet("feature")
+        return Receipt(len(items), 0, 3)
+
+    async def retrieve(self, queries: Sequence[RetrieveQuery]) -> list[Candidates]:
+        await self._meet("retrieval")
+        return [candidates(range(1, 11)) for _ in queries]
+
+    async def similar(
+        self, item_ids: Sequence[str], n: int, filter: Filter | None = None, exclude: Sequence[str] = ()
+    ) -> Candidates:
+        await self._meet("retrieval")
+        if "nothing" in item_ids:
+            raise NotFound("no item 'nothing'", field="item_ids[0]")
+        return candidates(range(n))
+
+    async def trending(
+        self, n: int, user: UserState | None = None, filter: Filter | None = None, exclude: Sequence[str] = ()
+    ) -> Candidates:
+        await self._meet("retrieval")
+        return candidates(range(min(n, len(ITEMS)) - 1, -1, -1))
+
+    async def rank(self, queries: Sequence[RankQuery]) -> list[Predictions]:
+        """The last candidate is the best."""
+        await self._meet("ranking")
+        return [
+            Predictions(np.full((len(q.candidates), 3), 0.5, np.float32), np.arange(len(q.candidates), dtype="f4"), "k")
+            for q in queries
+        ]
+
+    async def explain(self, queries: Sequence[ExplainQuery]) -> list[tuple[Reason, ...]]:
+        await self._meet("explanation")
+        return [tuple(Reason(f"because {i}", "fact") for i in query.item_ids) for query in queries]
+
+    async def ready(self) -> Readiness:
+        return Readiness(self.is_ready, () if self.is_ready else ("bundle",))
+
+
+def candidates(rows: Any) -> Candidates:
+    ids = [f"i{row}" for row in rows]
+    return Candidates(
+        strings(ids), np.ones(len(ids), np.uint32), np.zeros((len(ids), 1), np.float32), ("tower",), bundle="r"
+    )
+
+
+def gateway_over(inner: Inner, **settings: Any) -> Gateway:
+    catalogue = Catalogue()
+    catalogue.upsert(ITEMS)
+    return build(Settings(**settings), catalogue, inner, inner, inner, inner)

@@ -1,0 +1,145 @@
+"""A page can live without any inner service, and says which it went without; a write cannot."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from services.gateway.recommender import Gateway
+from tests.gateways import Inner, gateway_over
+from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
+from winnow.filters import Op, Term
+from winnow.requests import Answer, RecommendRequest, SimilarRequest, TrendingRequest
+from winnow.types import EARLIEST, Event, EventType, Person
+
+SLOW_S = 0.5
+BUDGETS = {f"{stage}_budget_ms": 50.0 for stage in ("feature", "retrieval", "ranking", "explanation", "write")}
+
+
+async def ask(gateway: Gateway, **request: Any) -> Answer:
+    return (await gateway.recommend([RecommendRequest(Person("u"), **request)]))[0]
+
+
+def ids(answer: Answer) -> list[str]:
+    return [line.item_id for line in answer.items]
+
+
+async def test_an_answer_is_ordered_by_score_explained_and_accounted_for() -> None:
+    answer = await ask(gateway_over(Inner()), n=3)
+    assert ids(answer) == ["i10", "i9", "i8"]
+    assert [line.rank for line in answer.items] == [1, 2, 3]
+    assert [line.reason.text for line in answer.items if line.reason] == ["because i10", "because i9", "because i8"]
+    assert all(line.item and line.item.title.startswith("Item") for line in answer.items)
+    assert (answer.bundles, answer.skipped, answer.watermark) == ({"retrieval": "r", "ranking": "k"}, (), 7)
+    assert set(answer.took_ms) == {"feature", "retrieval", "ranking", "arrange", "explanation", "total"}
+
+
+async def test_pages_follow_each_other_without_gap_or_repetition() -> None:
+    gateway = gateway_over(Inner())
+    first, second = await ask(gateway, n=4), await ask(gateway, n=4, offset=4)
+    assert ids(first) + ids(second) == [f"i{n}" for n in range(10, 2, -1)]
+    assert [line.rank for line in second.items] == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("trouble", [Unavailable("down"), DeadlineExceeded("late"), SLOW_S], ids=str)
+@pytest.mark.parametrize("service", ["feature", "retrieval", "ranking", "explanation"])
+async def test_a_lost_or_late_service_is_skipped_and_named(service: str, trouble: Exception | float) -> None:
+    inner = Inner()
+    inner.trouble[service] = trouble
+    answer = await ask(gateway_over(inner, **BUDGETS), n=5)
+    assert len(answer.items) == 5
+    assert answer.skipped == (service,)
+    assert (answer.items[0].predictions is None) == (service == "ranking")
+    assert (answer.items[0].reason is None) == (service == "explanation")
+    assert ("retrieval" in answer.bundles) == (service != "retrieval")
+
+
+async def test_with_all_four_lost_an_answer_still_comes() -> None:
+    inner = Inner()
+    inner.trouble = dict.fromkeys(("feature", "retrieval", "ranking", "explanation"), Unavailable("down"))
+    answer = await ask(gateway_over(inner), n=5)
+    assert len(ids(answer)) == len(set(ids(answer))) == 5
+    assert answer.skipped == ("feature", "retrieval", "ranking", "explanation")
+
+
+async def test_a_bug_in_a_service_is_not_survived() -> None:
+    inner = Inner()
+    inner.trouble["ranking"] = ValueError("a bug")
+    with pytest.raises(ValueError, match="a bug"):
+        await ask(gateway_over(inner))
+
+
+async def test_without_retrieval_filters_exclusions_and_seen_items_still_hold() -> None:
+    inner = Inner()
+    inner.trouble["retrieval"] = Unavailable("down")
+    even = Term("categories", Op.IN, ("even",))
+    answer = await ask(gateway_over(inner), n=20, filter=even, exclude=("i2",))
+    assert set(ids(answer)) == {f"i{n}" for n in range(4, 20, 2)}
+    again = await ask(gateway_over(inner), n=20, filter=even, include_seen=True)
+    assert "i0" in ids(again)
+
+
+async def test_the_gateway_falls_back_on_what_was_popular() -> None:
+    inner = Inner()
+    gateway = gateway_over(inner)
+    remembering = asyncio.create_task(gateway.popular.remember(inner, every_s=60))
+    await asyncio.sleep(0.05)
+    inner.trouble["retrieval"] = Unavailable("down")
+    inner.trouble["ranking"] = Unavailable("down")
+    assert ids(await ask(gateway, n=3)) == ["i19", "i18", "i17"]
+    assert ids(await gateway.trending(TrendingRequest(2))) == ["i19", "i18"]
+    remembering.cancel()
+
+
+async def test_a_batch_is_one_pass_through_every_service() -> None:
+    inner = Inner()
+    answers = await gateway_over(inner).recommend([RecommendRequest(Person(f"u{n}"), n=2) for n in range(100)])
+    assert len(answers) == 100
+    assert len({answer.request_id for answer in answers}) == 100
+    assert inner.calls == ["feature", "retrieval", "ranking", "explanation"]
+
+
+async def test_only_those_who_ask_get_reasons() -> None:
+    requests = [RecommendRequest(Person("a"), explain=False), RecommendRequest(Person("b"), n=1)]
+    silent, told = await gateway_over(Inner()).recommend(requests)
+    assert silent.items[0].reason is None
+    assert told.items[0].reason is not None
+
+
+async def test_similar_cannot_do_without_retrieval() -> None:
+    inner = Inner()
+    with pytest.raises(NotFound):
+        await gateway_over(inner).similar(SimilarRequest(("nothing",)))
+    inner.trouble["retrieval"] = Unavailable("down")
+    with pytest.raises(Unavailable):
+        await gateway_over(inner).similar(SimilarRequest(("i1",)))
+
+
+async def test_an_event_that_cannot_be_made_durable_is_not_acknowledged() -> None:
+    inner = Inner()
+    event = Event("e", EventType.CLICK, "i1", EARLIEST, user_id="u")
+    gateway = gateway_over(inner, **BUDGETS)
+    assert (await gateway.record([event])).accepted == 1
+    inner.trouble["feature"] = SLOW_S
+    with pytest.raises(DeadlineExceeded):
+        await gateway.record([event])
+
+
+async def test_batches_over_the_limit_are_refused_by_name() -> None:
+    gateway = gateway_over(Inner())
+    with pytest.raises(InvalidArgument) as refused:
+        await gateway.recommend([RecommendRequest(Person("u"))] * 101)
+    assert refused.value.field == "requests"
+    with pytest.raises(InvalidArgument):
+        await gateway.record([])
+
+
+async def test_once_ready_a_lost_part_no_longer_makes_the_gateway_unready() -> None:
+    inner = Inner()
+    inner.is_ready = False
+    gateway = gateway_over(inner)
+    assert (await gateway.ready()).missing == ("feature: bundle", "retrieval: bundle", "ranking: bundle")
+    inner.is_ready = True
+    assert (await gateway.ready()).ready
+    inner.is_ready = False
+    assert (await gateway.ready()).ready
