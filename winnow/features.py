@@ -182,8 +182,8 @@ def era(view: ItemView) -> str:
 
 
 def share(view: UserView, kind: str) -> float:
-    types = view.state.history.types
-    return float(np.mean(types == kind)) if len(types) else 0.0
+    types = view.state.history.types.tolist()
+    return types.count(kind) / len(types) if types else 0.0
 
 
 def days_since_last(view: UserView) -> float:
@@ -242,7 +242,7 @@ declare("user_log_events", "user", lambda v: math.log1p(v.state.events))
 declare("user_history_length", "user", lambda v: float(len(v.state.history)))
 declare("user_mean_value", "user", lambda v: float(v.values.mean()) if len(v.values) else math.nan)
 declare("user_last_value", "user", lambda v: float(v.values[-1]) if len(v.values) else math.nan)
-declare("user_mean_log_price", "user", lambda v: float(np.mean(v.log_prices)) if v.log_prices else math.nan)
+declare("user_mean_log_price", "user", lambda v: sum(v.log_prices) / len(v.log_prices) if v.log_prices else math.nan)
 declare("user_purchase_share", "user", lambda v: share(v, "purchase"))
 declare("user_rating_share", "user", lambda v: share(v, "rating"))
 declare("user_log_days_since_last", "user", days_since_last)
@@ -347,6 +347,13 @@ class Schema:
         """Columns of the id matrix."""
         return sum(f.slots for f in self.categorical)
 
+    @cached_property
+    def _scaling(self) -> tuple[npt.NDArray[np.float64], ...]:
+        """Mean, standard deviation and default of each number."""
+        scales = [self.scales.get(feature.name, Scale()) for feature in self.numeric]
+        rows = ([s.mean for s in scales], [s.std for s in scales], [feature.default for feature in self.numeric])
+        return tuple(np.asarray(row, np.float64) for row in rows)
+
     def encode(self, views: Sequence[Any]) -> tuple[Ints, Floats]:
         """Views to (n, width) int64 vocabulary rows and (n, len(numeric)) float32 scaled numbers."""
         ids = np.zeros((len(views), self.width), np.int64)
@@ -360,12 +367,10 @@ class Schema:
                     for slot, value in enumerate(feature.compute(view)[: feature.slots]):
                         ids[n, column + slot] = row_of(value)
             column += feature.slots
-        numbers = np.empty((len(views), len(self.numeric)), np.float32)
-        for column, feature in enumerate(self.numeric):
-            scale = self.scales.get(feature.name, Scale())
-            raw = np.fromiter((feature.compute(view) for view in views), np.float64, count=len(views))
-            scaled = (raw - scale.mean) / scale.std
-            numbers[:, column] = np.where(np.isnan(scaled), feature.default, scaled)
+        raw = np.array([[feature.compute(view) for feature in self.numeric] for view in views], np.float64)
+        mean, std, default = self._scaling
+        scaled = (raw.reshape(len(views), len(self.numeric)) - mean) / std
+        numbers = np.where(np.isnan(scaled), default, scaled).astype(np.float32)
         return ids, numbers
 
     def to_json(self) -> dict[str, Any]:
