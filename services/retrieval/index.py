@@ -60,6 +60,7 @@ class FaissIndex:
             self._slots.bind(slots, rows)
 
     def put(self, rows: Rows, vectors: Floats) -> None:
+        lib.omp_set_num_threads(1)
         with self._lock.writing():
             first = self._index.ntotal
             self._index.add(np.ascontiguousarray(vectors, np.float32))
@@ -68,6 +69,7 @@ class FaissIndex:
     def search(self, vectors: Floats, k: int, mask: Mask | None, without: Sequence[Rows]) -> tuple[Floats, Rows]:
         scores = np.full((len(vectors), k), -np.inf, np.float32)
         rows = np.full((len(vectors), k), -1, np.int64)
+        lib.omp_set_num_threads(1)  # counts for this thread: the cores belong to other requests
         with self._lock.reading():
             selections = [self._slots.selection(mask, rows_out) for rows_out in without]
             for places in alike(selections):

@@ -100,6 +100,7 @@ def nothing(b: int) -> list[Rows]:
 
 def test_an_added_vector_is_found_by_the_next_search(index: VectorIndex) -> None:
     new = unit(5, 9)
+    assert (index.search(new, 3, None, nothing(5))[1] < N).all()
     index.put(np.arange(N, N + 5), new)
     for n, vector in enumerate(new):
         scores, found = index.search(vector[None], 3, None, nothing(1))

@@ -33,6 +33,14 @@ def test_a_source_without_a_share_only_fills_up() -> None:
     assert sorted(short.rows) == [1, 2, 3, 7, 8]
 
 
+def test_a_source_is_named_only_for_what_it_brought_in_its_turn() -> None:
+    late = found(*range(1000, 1010), *range(10))  # 0 to 9 come when the places are taken
+    merged = merge([found(*range(100)), late], [Blend(0.8, 1.0), Blend(0.2, 1.0)], 50)
+    assert {0, 9, 1009} <= set(merged.rows)
+    assert set(merged.sources[merged.rows < 1000]) == {1}
+    assert set(merged.sources[merged.rows >= 1000]) == {2}
+
+
 def test_the_order_is_weighted_reciprocal_rank_fusion() -> None:
     merged = merge([found(1, 2), found(2, 3)], [Blend(0.5, 1.0), Blend(0.5, 0.5)], 3)
     k = RANK_OFFSET
