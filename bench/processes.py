@@ -1,0 +1,117 @@
+"""Starts the platform as an operator would, in one process or in five, and always stops what it started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import psutil
+
+Wiring = Literal["one_process", "five_processes"]
+WIRINGS: tuple[Wiring, ...] = ("one_process", "five_processes")
+
+INNER = ("feature", "retrieval", "ranking", "explanation")
+HOST = "127.0.0.1"
+READY_S = 180.0  # a large catalogue is read, and its item states computed, before the platform is ready
+STOP_S = 15.0
+
+
+class NotReady(RuntimeError):
+    """The platform did not come up; the message ends with the last lines of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """A running platform: where it listens, and its processes by the name of what runs in them."""
+
+    rest: int
+    grpc: int
+    processes: Mapping[str, psutil.Process]
+
+    @property
+    def all(self) -> list[psutil.Process]:
+        return list(self.processes.values())
+
+    def rss_mb(self) -> dict[str, float]:
+        """Resident memory per process, MiB."""
+        return {name: process.memory_info().rss / 2**20 for name, process in self.processes.items()}
+
+
+@contextmanager
+def running(home: Path, wiring: Wiring, logs: Path, settings: Mapping[str, str] | None = None) -> Iterator[Platform]:
+    """The platform over the home `home`, ready to answer. Raises NotReady when a process ends or time runs out."""
+    ports = dict(zip(("rest", "gateway", *INNER), free_ports(2 + len(INNER)), strict=True))
+    env = {**os.environ, **environment(home, ports), **(settings or {})}
+    modules = {"all": "services"} if wiring == "one_process" else {n: f"services.{n}" for n in (*INNER, "gateway")}
+    logs.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        started = {
+            name: stack.enter_context(process(module, env, logs / f"{name}.log")) for name, module in modules.items()
+        }
+        wait_until_ready(ports["rest"], started, logs)
+        yield Platform(ports["rest"], ports["gateway"], {n: psutil.Process(p.pid) for n, p in started.items()})
+
+
+def environment(home: Path, ports: Mapping[str, int]) -> dict[str, str]:
+    """Settings of all services: the home, and where each listens and finds the others."""
+    addresses = {f"WINNOW_{name.upper()}_ADDRESS": f"{HOST}:{ports[name]}" for name in INNER}
+    faces = {"WINNOW_REST_ADDRESS": f"{HOST}:{ports['rest']}", "WINNOW_GATEWAY_ADDRESS": f"{HOST}:{ports['gateway']}"}
+    return {"WINNOW_HOME": str(home.resolve()), "ORT_DISABLE_TELEMETRY": "1", **addresses, **faces}
+
+
+@contextmanager
+def process(module: str, env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`python -m module` with its output in `log`; SIGTERM at the end, SIGKILL when that is not enough."""
+    with log.open("wb") as stream:
+        started = subprocess.Popen([sys.executable, "-m", module], env=dict(env), stdout=stream, stderr=stream)
+        try:
+            yield started
+        finally:
+            started.send_signal(signal.SIGTERM)
+            try:
+                started.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                started.kill()
+                started.wait(STOP_S)
+
+
+def wait_until_ready(port: int, started: Mapping[str, subprocess.Popen[bytes]], logs: Path) -> None:
+    """Return when `/readyz` says so."""
+    until, said = time.monotonic() + READY_S, ""
+    while time.monotonic() < until:
+        for name, one in started.items():
+            if one.poll() is not None:
+                raise NotReady(f"{name} ended with {one.returncode}\n{tail(logs / f'{name}.log')}")
+        try:
+            answer = httpx.get(f"http://{HOST}:{port}/readyz", timeout=2.0)
+        except httpx.TransportError as away:
+            said = repr(away)
+        else:
+            if answer.status_code == 200:
+                return
+            said = answer.text
+        time.sleep(0.2)
+    raise NotReady(f"not ready after {READY_S:g} s: {said}\n" + "\n".join(tail(logs / f"{n}.log") for n in started))
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def free_ports(n: int) -> Sequence[int]:
+    """Ports that were free a moment ago, all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for one in sockets:
+            one.bind((HOST, 0))
+        return [one.getsockname()[1] for one in sockets]
