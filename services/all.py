@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from services.explanation import build as explanation
+from services.explanation.service import Templates
 from services.explanation.settings import Settings as ExplanationSettings
 from services.feature import build as feature
 from services.feature.service import FeatureService
@@ -28,7 +29,6 @@ from services.retrieval import build as retrieval
 from services.retrieval.service import RetrievalService
 from services.retrieval.settings import Settings as RetrievalSettings
 from winnow.catalogue import Catalogue, Rows, follow
-from winnow.ports import Explanation
 from winnow.serving.process import Process
 from winnow.wire import gateway as wire
 
@@ -60,7 +60,7 @@ class Platform:
         return ranking.build(self.settings, self.catalogue)
 
     @cached_property
-    def explanation(self) -> Explanation:
+    def explanation(self) -> Templates:
         return explanation.build(self.settings, self.catalogue)
 
     @cached_property
@@ -85,6 +85,7 @@ class Platform:
                 follow(self.catalogue, self.feature, self.changed),
                 retrieval.follow(self.settings, self.retrieval),
                 ranking.follow(self.settings, self.ranking),
+                explanation.follow(self.settings, self.explanation),
                 gateway.remember(self.settings, self.gateway, self.retrieval),
             ],
             close=[self.feature.close, self.retrieval.close, self.ranking.close],

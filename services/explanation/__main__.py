@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from services.explanation.build import build
+from services.explanation.build import build, follow
 from services.explanation.settings import Settings
-from winnow.catalogue import Catalogue, Rows, follow
+from winnow.catalogue import Catalogue, Rows
+from winnow.catalogue import follow as follow_catalogue
 from winnow.serving.connect import connect
 from winnow.serving.process import Process, start
 from winnow.wire import explanation as wire
@@ -18,7 +19,7 @@ async def process(settings: Settings) -> Process:
     return Process(
         grpc=[wire.register(explanation)],
         grpc_address=settings.explanation_address,
-        loops=[follow(catalogue, features, ignore)],
+        loops=[follow_catalogue(catalogue, features, ignore), follow(settings, explanation)],
     )
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
+from services.explanation.popularity import Popularity
 from winnow.catalogue import Catalogue
 from winnow.errors import InvalidArgument
 from winnow.features import words
@@ -48,6 +49,7 @@ class Case:
     sources: tuple[str, ...] = ()
     context: Context = Context()
     positive_value: float = 4.0
+    popularity: Popularity = field(default_factory=Popularity)
 
     @property
     def item(self) -> Item | None:
@@ -125,8 +127,30 @@ class NewArrival:
 
 
 @dataclass(frozen=True, slots=True)
+class Popular:
+    """The item is among the `top` that people chose most lately."""
+
+    name: ClassVar[str] = "popular"
+    top: int
+
+    def evidence(self) -> tuple[str, ...]:
+        return (str(self.top),)
+
+
+@dataclass(frozen=True, slots=True)
+class OfTheNewest:
+    """The item is among the `top` that entered the catalogue last."""
+
+    name: ClassVar[str] = "of_the_newest"
+    top: int
+
+    def evidence(self) -> tuple[str, ...]:
+        return (str(self.top),)
+
+
+@dataclass(frozen=True, slots=True)
 class FoundBy:
-    """A source of retrieval proposed the item; what that means in words is in `SOURCES`."""
+    """A source of retrieval proposed the item; what that means in words is in `templates.FOUND`."""
 
     name: ClassVar[str] = "found_by"
     source: str
@@ -145,16 +169,20 @@ class Shown:
         return ()
 
 
-Fact = SharedCategories | SharedWords | SameBrand | FavouriteCategory | BelowUsualPrice | NewArrival | FoundBy | Shown
+Fact = (
+    SharedCategories
+    | SharedWords
+    | SameBrand
+    | FavouriteCategory
+    | BelowUsualPrice
+    | NewArrival
+    | Popular
+    | OfTheNewest
+    | FoundBy
+    | Shown
+)
 
-SOURCES: Mapping[str, bool] = {
-    "text": False,
-    "sequence": True,
-    "item_to_item": True,
-    "fresh": False,
-    "trending": False,
-    "tower": True,
-}
+SOURCES: Mapping[str, bool] = {"text": False, "sequence": True, "item_to_item": True, "tower": True}
 """Sources that are worth telling, and whether what they mean rests on the person's history."""
 
 
@@ -173,6 +201,10 @@ def fact_of(reason: Reason) -> Fact:
             return BelowUsualPrice()
         case ("new_arrival",):
             return NewArrival()
+        case ("popular", top) if top.isdecimal():
+            return Popular(int(top))
+        case ("of_the_newest", top) if top.isdecimal():
+            return OfTheNewest(int(top))
         case ("found_by", source):
             return FoundBy(source)
         case ("shown",):
@@ -190,8 +222,13 @@ def holds(fact: Fact, case: Case) -> bool:
         case FoundBy(source):
             needs_history = SOURCES.get(source, False)
             return source in SOURCES and source in case.sources and (not needs_history or len(case.user.history) > 0)
+        case Popular(top):
+            return 0 < case.popularity.top(case.item_id) <= top
         case _ if item is None:
             return False
+        case OfTheNewest(top):
+            created = case.catalogue.created
+            return item.created_at > EARLIEST and int((created >= item.created_at.timestamp()).sum()) <= top
         case SharedCategories(because, act, shared):
             other = case.catalogue.get(because)
             return (

@@ -7,6 +7,7 @@ Everything proposed holds (`facts.holds`); a property test says so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from services.explanation.facts import (
@@ -20,6 +21,8 @@ from services.explanation.facts import (
     FavouriteCategory,
     FoundBy,
     NewArrival,
+    OfTheNewest,
+    Popular,
     SameBrand,
     SharedCategories,
     SharedWords,
@@ -29,6 +32,8 @@ from services.explanation.facts import (
     title_words,
     usual_price,
 )
+from services.explanation.newest import Newest
+from services.explanation.popularity import Popularity
 from services.explanation.templates import NAMED
 from winnow.catalogue import Catalogue
 from winnow.types import Context, Item, UserState
@@ -36,14 +41,8 @@ from winnow.types import Context, Item, UserState
 TELLING: dict[Act, float] = {"bought": 8.0, "liked": 8.0, "carted": 4.0, "viewed": 0.0}
 WITNESSES = 4  # newest items of the history that are looked at per category, brand or word
 OLDER = 0.1  # weight that an item of the history loses per place that it lies back
-SOURCE_WEIGHT = {
-    "text": 95.0,
-    "sequence": 50.0,
-    "item_to_item": 48.0,
-    "fresh": 35.0,
-    "trending": 30.0,
-    "tower": 20.0,
-}
+SOURCE_WEIGHT = {"text": 95.0, "sequence": 50.0, "item_to_item": 48.0, "tower": 20.0}
+SHOWN = -100.0  # said only where nothing else is left
 
 
 class Proposal(NamedTuple):
@@ -69,13 +68,22 @@ class TitleWords:
         return known[1]
 
 
+@dataclass(slots=True)
+class Tables:
+    """What is known beside the person and the catalogue, kept from request to request."""
+
+    newest: Newest
+    popularity: Popularity = field(default_factory=Popularity)
+    words: TitleWords = field(default_factory=TitleWords)
+
+
 class Taste:
     """What a person's history says, indexed for looking up many items."""
 
     def __init__(
-        self, user: UserState, catalogue: Catalogue, context: Context, positive_value: float, words: TitleWords
+        self, user: UserState, catalogue: Catalogue, context: Context, positive_value: float, tables: Tables
     ) -> None:
-        self._user, self._catalogue, self._context, self._words = user, catalogue, context, words
+        self._user, self._catalogue, self._context, self._tables = user, catalogue, context, tables
         self._usual: dict[str, float] = {}
         self._by_category: dict[str, list[int]] = {}
         self._by_brand: dict[str, list[int]] = {}
@@ -96,7 +104,7 @@ class Taste:
         place = len(self.chosen)
         self.chosen.append((item, act, TELLING[act] - OLDER * place))
         add(self._by_category, {*item.categories}, place)
-        add(self._by_word, self._words.of(item), place)
+        add(self._by_word, self._tables.words.of(item), place)
         if item.brand:
             add(self._by_brand, (item.brand,), place)
 
@@ -106,10 +114,12 @@ class Taste:
         if item is not None:
             yield from self._from_history(item)
             yield from self._from_item(item)
+        if top := self._tables.popularity.top(item_id):
+            yield Proposal(38.0 - top / 25, Popular, made=Popular(top))
         for source in sources:
             if source in SOURCES and (not SOURCES[source] or len(self._user.history)):
                 yield Proposal(SOURCE_WEIGHT[source], FoundBy, made=FoundBy(source))
-        yield Proposal(0.0, Shown, made=Shown())
+        yield Proposal(SHOWN, Shown, made=Shown())
 
     def fact(self, item_id: str, proposal: Proposal) -> Fact:
         """The fact that one of the item's proposals stands for."""
@@ -123,7 +133,9 @@ class Taste:
         if proposal.kind is SharedCategories:
             shared = [c for c in dict.fromkeys(item.categories) if c in other.categories]
             return SharedCategories(other.item_id, act, tuple(shared[:NAMED]))
-        return SharedWords(other.item_id, act, tuple(sorted(self._words.of(item) & self._words.of(other))[:NAMED]))
+        return SharedWords(
+            other.item_id, act, tuple(sorted(self._tables.words.of(item) & self._tables.words.of(other))[:NAMED])
+        )
 
     def _from_history(self, item: Item) -> Iterator[Proposal]:
         own = dict.fromkeys(item.categories)
@@ -133,7 +145,7 @@ class Taste:
             yield Proposal(45.0 + 30.0 * alike + weight, SharedCategories, place)
         for place in self._overlaps(self._by_brand, (item.brand,), item):
             yield Proposal(80.0 + self.chosen[place][2], SameBrand, place)
-        for place, n in self._overlaps(self._by_word, self._words.of(item), item).items():
+        for place, n in self._overlaps(self._by_word, self._tables.words.of(item), item).items():
             if n >= SHARED_WORDS:
                 yield Proposal(60.0 + 5.0 * min(n, NAMED) + self.chosen[place][2], SharedWords, place)
 
@@ -155,6 +167,8 @@ class Taste:
                 yield Proposal(52.0, FavouriteCategory, made=FavouriteCategory(category))
         if is_new(item, self._context):
             yield Proposal(40.0, NewArrival, made=NewArrival())
+        if top := self._tables.newest.top(item):
+            yield Proposal(36.0 - top / 25, OfTheNewest, made=OfTheNewest(top))
 
     def _usual_price(self, currency: str) -> float:
         if currency not in self._usual:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from services.explanation.propose import Proposal, Taste, TitleWords
+from services.explanation.newest import Newest
+from services.explanation.popularity import Popularity
+from services.explanation.propose import Proposal, Tables, Taste
 from services.explanation.settings import Settings
 from services.explanation.templates import text
 from winnow.catalogue import Catalogue
@@ -22,7 +24,7 @@ class Templates:
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue = catalogue
         self._settings = settings
-        self._words = TitleWords()
+        self._tables = Tables(Newest(catalogue))
 
     async def explain(self, queries: Sequence[ExplainQuery]) -> list[tuple[Reason, ...]]:
         return [self._explain(query) for query in queries]
@@ -30,13 +32,17 @@ class Templates:
     async def ready(self) -> Readiness:
         return Readiness(True)
 
+    def use(self, popularity: Popularity) -> None:
+        """What people choose most, from now on."""
+        self._tables.popularity = popularity
+
     def _explain(self, query: ExplainQuery) -> tuple[Reason, ...]:
-        taste = Taste(query.user, self._catalogue, query.context, self._settings.positive_value, self._words)
+        taste = Taste(query.user, self._catalogue, query.context, self._settings.positive_value, self._tables)
         used: dict[object, int] = {}
         reasons = []
         for item_id, sources in zip(query.item_ids, query.sources, strict=True):
             best = max(taste.proposals(item_id, sources), key=lambda p: p.weight - repetition(p, used))
-            for said in (best.kind, best.place):
+            for said in (best.made or best.kind, best.place):
                 used[said] = used.get(said, 0) + 1
             fact = taste.fact(item_id, best)
             reasons.append(Reason(text(fact, self._catalogue.get), fact.name, fact.evidence()))
@@ -46,4 +52,4 @@ class Templates:
 def repetition(proposal: Proposal, used: Mapping[object, int]) -> float:
     """The weight that a proposal loses by what the slate says already."""
     named_again = used.get(proposal.place, 0) if proposal.place >= 0 else 0
-    return KIND_REPEATED * used.get(proposal.kind, 0) + ITEM_REPEATED * named_again
+    return KIND_REPEATED * used.get(proposal.made or proposal.kind, 0) + ITEM_REPEATED * named_again

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -11,6 +13,13 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")
 
+    home: Path = Path("build/homes/ml-100k")
+    mlflow_uri: str = Field("", description="registry of bundles; empty: the home's own")
+    bundle_every_s: float = Field(2.0, gt=0, description="how often the champion alias is looked up")
     feature_address: str = "127.0.0.1:50051"
     explanation_address: str = "127.0.0.1:50054"
     positive_value: float = Field(default=4.0, description="lowest rating that means a person liked an item")
+
+    @property
+    def registry_uri(self) -> str:
+        return self.mlflow_uri or f"sqlite:///{self.home.absolute()}/mlflow.db"

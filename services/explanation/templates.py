@@ -15,6 +15,8 @@ from services.explanation.facts import (
     FavouriteCategory,
     FoundBy,
     NewArrival,
+    OfTheNewest,
+    Popular,
     SameBrand,
     SharedCategories,
     SharedWords,
@@ -39,11 +41,9 @@ BECAUSE: dict[Act, str] = {
 }
 FOUND: dict[str, str] = {
     "text": "Matches what you searched for",
-    "sequence": "Often chosen next after what you chose lately",
-    "item_to_item": "Often chosen together with what you chose lately",
-    "fresh": "Among the newest here",
-    "trending": "Popular with others right now",
-    "tower": "Close to what you chose lately",
+    "sequence": "Chosen by others right after what you chose lately",
+    "item_to_item": "Chosen by others who chose what you chose lately",
+    "tower": "Suggested by what you did lately",
 }
 
 
@@ -62,6 +62,10 @@ def text(fact: Fact, find: Callable[[str], Item | None]) -> str:
             return "Costs clearly less than you usually pay"
         case NewArrival():
             return f"New here in the last {NEW_DAYS} days"
+        case Popular(top):
+            return f"Among the {top} that people choose most lately"
+        case OfTheNewest(top):
+            return f"Among the {top} newest here"
         case FoundBy(source):
             return FOUND[source]
         case Shown():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from services.explanation.build import build
 from services.explanation.facts import Case, fact_of, holds
+from services.explanation.popularity import Popularity
 from services.explanation.settings import Settings
 from services.explanation.templates import text
 from tests.wirings import over_grpc
@@ -22,6 +23,7 @@ from winnow.types import Context, EventType, History, Item, Person, Reason, User
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SOURCES = ("tower", "sequence", "item_to_item", "trending", "fresh", "text", "a source of tomorrow")
+POPULARITY = Popularity({f"i{n}": n * 11 + 1 for n in range(6)} | {"never heard of": 12})
 IDS = tuple(f"i{n}" for n in range(12))
 ACTS = tuple(kind.value for kind in EventType if kind is not EventType.IMPRESSION)
 
@@ -76,7 +78,9 @@ wired = pytest.mark.parametrize("wiring", list(WIRINGS))
 
 
 def explain(catalogue: Catalogue, asked: list[ExplainQuery], wiring: str = "near") -> list[tuple[Reason, ...]]:
-    return asyncio.run(WIRINGS[wiring](build(Settings(), catalogue), asked))
+    service = build(Settings(), catalogue)
+    service.use(POPULARITY)
+    return asyncio.run(WIRINGS[wiring](service, asked))
 
 
 def check(written: list[Item], asked: list[ExplainQuery], wiring: str) -> None:
@@ -88,7 +92,9 @@ def check(written: list[Item], asked: list[ExplainQuery], wiring: str) -> None:
     for query, reasons in zip(asked, answers, strict=True):
         for item_id, sources, reason in zip(query.item_ids, query.sources, reasons, strict=True):
             fact = fact_of(reason)
-            assert holds(fact, Case(item_id, query.user, catalogue, sources, query.context)), reason
+            assert holds(fact, Case(item_id, query.user, catalogue, sources, query.context, popularity=POPULARITY)), (
+                reason
+            )
             assert reason.text == text(fact, catalogue.get)
             assert 0 < len(reason.text) <= 400
 
@@ -120,7 +126,7 @@ def test_nobody_asked_gets_no_answer(wiring: str) -> None:
 
 @wired
 def test_an_empty_catalogue_still_gives_every_item_a_reason(wiring: str) -> None:
-    query = ExplainQuery(UserState(Person(user_id="u")), strings(["a", "b"]), ((), ("trending",)))
+    query = ExplainQuery(UserState(Person(user_id="u")), strings(["a", "b"]), ((), ("tower", "text")))
     assert [reason.fact for reason in explain(Catalogue(), [query], wiring)[0]] == ["shown", "found_by"]
 
 

@@ -15,6 +15,8 @@ from services.explanation.facts import (
     FavouriteCategory,
     FoundBy,
     NewArrival,
+    OfTheNewest,
+    Popular,
     SameBrand,
     SharedCategories,
     SharedWords,
@@ -22,6 +24,7 @@ from services.explanation.facts import (
     fact_of,
     holds,
 )
+from services.explanation.popularity import Popularity
 from winnow.catalogue import Catalogue
 from winnow.errors import InvalidArgument
 from winnow.types import Context, History, Item, Person, Reason, UserState, strings
@@ -60,7 +63,8 @@ def history(*acts: tuple[str, str, float]) -> UserState:
 
 
 def true(fact: Fact, item_id: str, user: UserState, *sources: str, at: datetime | None = None) -> bool:
-    return holds(fact, Case(item_id, user, catalogue(), sources, Context(at=at)))
+    popularity = Popularity({"heat": 7, "alien": 12})
+    return holds(fact, Case(item_id, user, catalogue(), sources, Context(at=at), popularity=popularity))
 
 
 LIKED = history(("alien", "rating", 5.0))
@@ -132,9 +136,26 @@ def test_new_is_judged_at_the_moment_of_the_request() -> None:
     assert not true(NewArrival(), "alien", LIKED, at=NOW)
 
 
+def test_popular_is_said_up_to_the_place_that_is_told() -> None:
+    assert true(Popular(10), "heat", history())
+    assert true(Popular(20), "alien", history())
+    assert not true(Popular(10), "alien", history())
+    assert not true(Popular(100), "aliens", history())
+
+
+def test_the_newest_are_counted_with_all_of_their_moment() -> None:
+    assert true(OfTheNewest(1), "runner", history())
+    assert not true(OfTheNewest(10), "alien", history()), "an item without a date is not new"
+    written = [Item(f"i{n}", created_at=NOW) for n in range(11)]
+    many = Catalogue()
+    many.upsert(written)
+    assert not holds(OfTheNewest(10), Case("i0", LIKED, many))
+    assert holds(OfTheNewest(20), Case("i0", LIKED, many))
+
+
 def test_a_source_is_told_only_when_it_proposed_the_item() -> None:
-    assert true(FoundBy("trending"), "heat", history(), "trending")
-    assert not true(FoundBy("trending"), "heat", history(), "tower")
+    assert true(FoundBy("text"), "heat", history(), "text")
+    assert not true(FoundBy("text"), "heat", history(), "tower")
     assert not true(FoundBy("mystery"), "heat", history(), "mystery")
 
 
@@ -164,6 +185,8 @@ def test_a_reason_of_other_making_is_refused() -> None:
         FavouriteCategory("Sci-Fi"),
         BelowUsualPrice(),
         NewArrival(),
+        Popular(20),
+        OfTheNewest(10),
         FoundBy("tower"),
         Shown(),
     ],
