@@ -172,7 +172,7 @@ class _Run:
         self.model, self.settings, self.here = model, settings, here
         self.wrapped = DistributedDataParallel(model) if here.world > 1 else model
         self.optimiser = torch.optim.AdamW(
-            model.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay
+            model.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
         )
         self.epoch = self.step = self.steps_per_epoch = 0
         self.loss_sum = torch.zeros((), device=here.device, dtype=torch.float64)

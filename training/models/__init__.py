@@ -1,0 +1,1 @@
+"""The networks that training fits: torch modules, no data and no files."""

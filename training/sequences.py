@@ -1,0 +1,170 @@
+"""Acts as sequences: what the two-tower model reads, cut and padded without a loop over acts.
+
+Knows the data set and the conventions of docs/bundles.md (newest act at the last place, type codes from 1, values
+standardised), not the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from training.dataset import Dataset
+from training.loop import shuffled
+from winnow.acts import Acts
+from winnow.features import CLOCK, DAY_S, Ints, Schema
+from winnow.types import HISTORY, Floats
+
+Mask = npt.NDArray[np.bool_]
+HOUR_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """How a history value enters: (v - mean) / std, 0 when the act has none."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    @classmethod
+    def fit(cls, values: Floats) -> Values:
+        known = values[~np.isnan(values)].astype(np.float64)
+        std = float(known.std()) if len(known) else 1.0
+        return cls(float(known.mean()) if len(known) else 0.0, std if std > 1e-6 else 1.0)
+
+    def scaled(self, values: Floats) -> Floats:
+        scaled: Floats = (values - np.float32(self.mean)) / np.float32(self.std)
+        return np.where(np.isnan(scaled), np.float32(0.0), scaled)
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """The acts of everyone, one person's after another's, oldest first (s acts of p people).
+
+    `facts` (p, W) are the rows of the user tower's features for each person; `clock` maps the columns that depend on
+    the moment to the row of each hour or weekday.
+    """
+
+    acts: Acts
+    starts: Ints  # (p + 1,)
+    facts: Ints
+    clock: Mapping[int, tuple[str, Ints]]
+    values: Values
+    act_rows: Ints  # (s,) index of each act in the data set
+
+    @classmethod
+    def of(cls, dataset: Dataset, schema: Schema, facts: Ints, values: Values) -> Sequences:
+        """All acts; a session's acts belong to its user where the log names one."""
+        owner = np.arange(len(dataset.people))
+        for session, link in dataset.log.links.items():
+            owner[session] = link.user
+        person = owner[dataset.acts.user]
+        order = np.argsort(person, kind="stable")
+        starts = np.searchsorted(person[order], np.arange(len(owner) + 1))
+        return cls(dataset.acts.take(order), starts, facts, clock_rows(schema), values, order)
+
+    def restricted(self, wanted: Mask) -> Sequences:
+        """Only the acts that `wanted` (a mask over the data set's acts) holds."""
+        keep = wanted[self.act_rows]
+        starts = np.concatenate([[0], np.cumsum(keep)])[self.starts]
+        rows = np.flatnonzero(keep)
+        return Sequences(self.acts.take(rows), starts, self.facts, self.clock, self.values, self.act_rows[rows])
+
+    def person_of(self, positions: Ints) -> Ints:
+        """The person of acts by position in the sequences."""
+        return np.searchsorted(self.starts, positions, side="right") - 1
+
+    def windows(self, first: Ints, last: Ints) -> dict[str, npt.NDArray[np.generic]]:
+        """Sequences of HISTORY places whose targets are the acts [first, last) (positions; one person each).
+
+        Place 49 reads the act before target last - 1. `inputs`, `targets` (b, L) item rows, -1 where there is none;
+        `types`, `values` (b, L) of the inputs; `ids` (b, L, W).
+        """
+        start = self.starts[self.person_of(first)][:, None]
+        target = last[:, None] - HISTORY + np.arange(HISTORY)
+        wanted, known = target >= first[:, None], target - 1 >= start
+        t, i = np.maximum(target, 0), np.maximum(target - 1, 0)
+        return {
+            "inputs": np.where(known, self.acts.item[i], -1),
+            "targets": np.where(wanted, self.acts.item[t], -1),
+            "types": np.where(known, self.acts.type[i].astype(np.int64) + 1, 0),
+            "values": np.where(known, self.values.scaled(self.acts.value[i]), np.float32(0.0)),
+            "ids": self.ids(self.person_of(first), self.acts.at[t]),
+        }
+
+    def ids(self, person: Ints, at: npt.NDArray[np.float64]) -> Ints:
+        """(b, L, W) facts of people (b,) at moments (b, L), UTC."""
+        rows = np.repeat(self.facts[person][:, None, :], at.shape[1], axis=1)
+        for column, (name, row_of) in self.clock.items():
+            if name == "context_hour":
+                rows[:, :, column] = row_of[(at // HOUR_S).astype(np.int64) % 24]
+            else:  # 1970-01-01 was a Thursday
+                rows[:, :, column] = row_of[((at // DAY_S).astype(np.int64) + 3) % 7]
+        return rows
+
+    def before(self, positions: Ints) -> dict[str, npt.NDArray[np.generic]]:
+        """The histories before these acts, one window each with one target; `ids` (b, 1, W) at its moment."""
+        batch = self.windows(positions, positions + 1)
+        return batch | {"ids": batch["ids"][:, -1:]}
+
+
+def clock_rows(schema: Schema) -> dict[int, tuple[str, Ints]]:
+    """Column of each feature of the moment, and the vocabulary row of every hour or weekday."""
+    found = {}
+    for column, feature in enumerate(schema.categorical):
+        if feature.name in CLOCK:
+            count = 24 if feature.name == "context_hour" else 7
+            vocabulary = schema.vocabularies[feature.vocabulary]
+            found[column] = (feature.name, np.asarray([vocabulary.row(str(n)) for n in range(count)], np.int64))
+    return found
+
+
+def cut(starts: Ints, stride: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Windows (first, last) of at most `stride` targets that cover every act once, shifted at random per person."""
+    sizes = np.diff(starts)
+    offset = rng.integers(1, stride + 1, len(sizes))
+    windows = np.where(sizes > 0, 1 + np.maximum(sizes - offset + stride - 1, 0) // stride, 0)
+    person = np.repeat(np.arange(len(sizes)), windows)
+    number = np.arange(len(person)) - np.repeat(np.cumsum(windows) - windows, windows)
+    last = np.minimum(starts[person] + offset[person] + number * stride, starts[person + 1])
+    first = np.maximum(starts[person], starts[person] + offset[person] + (number - 1) * stride)
+    return first, last
+
+
+@dataclass(frozen=True)
+class TrainingBatches:
+    """The batches of an epoch for `training.loop.fit`: `size` windows each, every act a target once."""
+
+    sequences: Sequences
+    size: int
+    stride: int
+    seed: int
+
+    def __call__(self, epoch: int, rank: int, world: int) -> EpochBatches:
+        first, last = cut(self.sequences.starts, self.stride, np.random.default_rng((self.seed, epoch, 1)))
+        rows = shuffled(len(first), self.size, self.seed, epoch, rank, world)
+        return EpochBatches(self.sequences, first, last, rows)
+
+
+@dataclass(frozen=True)
+class EpochBatches:
+    sequences: Sequences
+    first: Ints
+    last: Ints
+    rows: list[Ints]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for rows in self.rows:
+            yield tensors(self.sequences.windows(self.first[rows], self.last[rows]))
+
+
+def tensors(columns: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(column)) for name, column in columns.items()}
