@@ -1,0 +1,140 @@
+"""Training the ranker, from lists to a bundle that serving takes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+
+from services.ranking.bundle import load as load_for_serving
+from tests.training.worlds import ShuffledRetrieval, colour_world
+from training import train_ranking
+from training.impressions import Impressions, build
+from training.lists import ImpressionSettings
+from training.loop import LoopSettings
+from training.ranking_loss import LossWeights, list_loss, loss_of
+from training.split import split
+from training.train_ranking import RankingSettings, fit_ranker, logits_of, train
+from winnow.artifacts import Bundle, open_bundle
+from winnow.inference import OnnxModel, check_samples
+
+QUICK = RankingSettings(loop=LoopSettings(epochs=12, lr=3e-3, weight_decay=1e-2, warmup_steps=5), moments=64, threads=1)
+
+
+@pytest.fixture(scope="module")
+def lists(tmp_path_factory: pytest.TempPathFactory) -> Impressions:
+    """Of a world where everybody acts on one colour, and retrieval knows nothing."""
+    path: Path = tmp_path_factory.mktemp("colours")
+    dataset = colour_world(path / "home", people=120, acts=24)
+    parts = split(dataset, "serve")
+    retrieval = ShuffledRetrieval(dataset, parts.train, path / "bundle")
+    settings = ImpressionSettings(candidates=60, top=4, negatives=16)
+    return asyncio.run(build(dataset, parts, retrieval, retrieval.bundle, path / "lists", settings))
+
+
+@pytest.fixture(scope="module")
+def bundle(lists: Impressions, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    found = train(lists, QUICK, tmp_path_factory.mktemp("bundles"))
+    assert found is not None
+    return found
+
+
+def test_the_ranker_finds_the_answer_that_retrieval_cannot_see(bundle: Bundle) -> None:
+    metrics = bundle.metrics
+    assert metrics["ndcg_at_10"] > 2 * metrics["ndcg_at_10_retrieval"]
+    assert metrics["auc_click"] > 0.8
+    assert metrics["auc_convert"] > metrics["auc_click"], "whether it converts is visible too: the number's parity"
+
+
+def test_every_head_is_calibrated_on_lists_it_was_not_fitted_on(bundle: Bundle) -> None:
+    metrics = bundle.metrics
+    for head in ("click", "convert", "value"):
+        assert metrics[f"ece_{head}"] < 0.7 * metrics[f"mean_{head}"]
+        assert metrics[f"ece_{head}"] < 1.1 * metrics[f"ece_{head}_before"]
+
+
+def test_the_bundle_is_one_that_serving_takes(bundle: Bundle, lists: Impressions) -> None:
+    loaded = load_for_serving(open_bundle(bundle.path, "ranking"), OnnxModel)
+    assert loaded.id == bundle.id == bundle.path.name
+    assert loaded.candidates == tuple(lists.facts["candidates"])
+    check_samples(bundle.file("samples.npz"), {"plain": OnnxModel(bundle.file("plain.onnx"))})
+    assert bundle.facts["retrieval"] == lists.facts["retrieval"]
+    assert bundle.file("stats.parquet").read_bytes() == (lists.path / "stats.parquet").read_bytes()
+
+
+def test_thinned_lists_still_teach_the_base_rate(lists: Impressions) -> None:
+    """Before calibration: without weights the mean would be that of thinned lists, several times higher."""
+    model = fit_ranker(lists, replace(QUICK, loss=LossWeights(listwise=0.0))).eval()
+    rank = lists.rank
+    predicted = expit(logits_of(model, lists, rank)[:, 0])
+    assert np.average(predicted, weights=rank.weight) == pytest.approx(
+        np.average(rank.click, weights=rank.weight), rel=0.3
+    )
+    assert np.average(rank.click) > 2 * np.average(rank.click, weights=rank.weight)
+
+
+def test_a_killed_training_goes_on_and_leaves_the_same_bundle(
+    bundle: Bundle, lists: Impressions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = replace(QUICK.loop, checkpoint=tmp_path / "ranking.ckpt", checkpoint_every_s=0.0)
+    calls = 0
+
+    def killed(*arguments: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 17:
+            raise KeyboardInterrupt
+        return loss_of(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train_ranking, "loss_of", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(lists, replace(QUICK, loop=loop), tmp_path / "bundles")
+    assert not list((tmp_path / "bundles").glob("*")) if (tmp_path / "bundles").exists() else True
+    resumed = train(lists, replace(QUICK, loop=loop), tmp_path / "bundles")
+    assert resumed is not None
+    assert resumed.id == bundle.id
+
+
+def test_another_seed_gives_another_bundle(bundle: Bundle, lists: Impressions, tmp_path: Path) -> None:
+    other = train(lists, replace(QUICK, loop=replace(QUICK.loop, epochs=1, seed=1)), tmp_path)
+    assert other is not None
+    assert other.id != bundle.id
+
+
+def test_padding_a_list_changes_neither_its_loss_nor_its_neighbours() -> None:
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(size=(2, 5, 3)).astype(np.float32))
+    batch = {name: torch.zeros(2, 5) for name in ("click", "convert", "value")}
+    batch["weight"] = torch.tensor([[1.0, 2.0, 3.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0, 4.0]])
+    batch["click"][:, 0] = 1.0
+    both = loss_of(logits, batch, LossWeights())
+    one = loss_of(logits[:1, :3], {name: column[:1, :3] for name, column in batch.items()}, LossWeights())
+    other = loss_of(logits[1:], {name: column[1:] for name, column in batch.items()}, LossWeights())
+    assert float(both) == pytest.approx((float(one) + float(other)) / 2, rel=1e-5)
+
+
+def test_a_row_of_weight_three_counts_as_three_rows() -> None:
+    logit = torch.tensor([[0.3, -1.0, -1.0, -1.0]])
+    whole = list_loss(logit, torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.ones(1, 4))
+    thin = list_loss(logit[:, :2], torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 3.0]]))
+    assert float(whole) == pytest.approx(float(thin), rel=1e-6)
+
+
+def test_two_processes_train_one_ranker(lists: Impressions, tmp_path: Path) -> None:
+    """As `torchrun` starts them; the first one leaves the bundle."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    module = ["-m", "training.train_ranking", "--home", str(tmp_path), "--impressions", str(lists.path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *module], env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    [path] = (tmp_path / "bundles").iterdir()
+    assert open_bundle(path, "ranking").metrics["auc_click"] > 0.5

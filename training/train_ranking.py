@@ -1,0 +1,248 @@
+"""Train the ranker on the lists of a home and leave a ranking bundle: `python -m training.train_ranking --home …`.
+
+The story: lay the lists out as batches of moments, train, calibrate on whole lists of later moments, measure against
+retrieval's own order, export, seal.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+
+from training.calibration import Calibration, Numbers, fit_calibration
+from training.dataset import Rows
+from training.impressions import Impressions, load
+from training.lists import Lists
+from training.loop import Batch, LoopSettings, fit, place, seed_everything, shuffled
+from training.metrics import auc, calibration_error, list_ndcg, log_loss
+from training.models.dlrm import Dlrm, Range, Regularisation
+from training.ranking_bundle import write_bundle
+from training.ranking_loss import LossWeights, loss_of
+from training.split import Mask
+from winnow.artifacts import Bundle
+from winnow.errors import NotFound
+from winnow.types import HEADS, Floats
+
+MEASURED = 16  # moments per batch when whole lists are scored
+K = 10
+
+
+@dataclass(frozen=True, slots=True)
+class RankingSettings:
+    """How to train the ranker; a batch is `moments` lists."""
+
+    loop: LoopSettings = field(default_factory=lambda: LoopSettings(epochs=3, weight_decay=1e-2))
+    regularisation: Regularisation = field(default_factory=Regularisation)
+    loss: LossWeights = field(default_factory=LossWeights)
+    moments: int = 128
+    threads: int = 0  # of torch; 0: its own choice
+
+
+PRESETS = {"quick": RankingSettings()}
+
+
+def preset(name: str, home: Path | None = None, seed: int = 0) -> RankingSettings:
+    """A preset's settings; with a home, its checkpoint lies there."""
+    chosen = PRESETS[name]
+    checkpoint = None if home is None else home / "training" / f"ranking-{name}-{seed}.ckpt"
+    return replace(chosen, loop=replace(chosen.loop, seed=seed, checkpoint=checkpoint))
+
+
+def train(
+    impressions: Impressions, settings: RankingSettings, target: Path, progress: Progress | None = None
+) -> Bundle | None:
+    """Train, calibrate and seal a bundle in `target/<id>`; None on every rank but the first.
+
+    The same lists, settings and seed give the same bundle on the same machine.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    with place() as here:
+        model = fit_ranker(impressions, settings, progress)
+        if here.rank:
+            return None
+        model.cpu().eval()
+        metrics = calibrate(model, impressions)
+        return write_bundle(model, impressions, target, metrics=metrics, seed=settings.loop.seed)
+
+
+def fit_ranker(impressions: Impressions, settings: RankingSettings, progress: Progress | None = None) -> Dlrm:
+    """The network after training, not yet calibrated."""
+    lists, loop = impressions.rank, settings.loop
+    seed_everything(loop.seed)
+    model = make_model(impressions, settings.regularisation)
+    scale = float(model.value_scale)
+
+    def batches(epoch: int, rank: int, world: int) -> Iterator[Batch]:
+        for moments in shuffled(len(lists), settings.moments, loop.seed, epoch, rank, world):
+            yield batch_of(impressions, lists, moments, scale)
+
+    run = f"{impressions.facts['key']} {settings.moments} {settings.regularisation} {settings.loss}"
+    fit(
+        model,
+        batches,
+        lambda ranker, batch: loss_of(ranker(batch), batch, settings.loss),
+        replace(loop, run=run),
+        progress=progress,
+        title="ranking",
+    )
+    return model
+
+
+def make_model(impressions: Impressions, regularisation: Regularisation) -> Dlrm:
+    """An untrained ranker that predicts the base rates."""
+    lists, schemas = impressions.rank, impressions.schemas
+    model = Dlrm(
+        schemas.user,
+        schemas.item,
+        Range.of(lists.user_numbers),
+        Range.of(impressions.item_numbers),
+        lists.candidates,
+        regularisation,
+    )
+    clicks, converts = float(lists.click.sum()), float(lists.convert.sum())
+    worth = float(lists.value[lists.click].mean()) if clicks else 0.0
+    with torch.no_grad():
+        model.value_scale.fill_(worth if worth > 0 else 1.0)
+        model.heads.weight.mul_(0.1)
+        model.heads.bias.copy_(
+            torch.tensor([odds(clicks, float(lists.weight.sum())), odds(converts, clicks), float(np.log(np.e - 1.0))])
+        )
+    return model
+
+
+def odds(part: float, whole: float) -> float:
+    """The logit of a share, with half an observation on either side."""
+    return float(np.log((part + 0.5) / (max(whole - part, 0.0) + 0.5)))
+
+
+def batch_of(impressions: Impressions, lists: Lists, moments: Rows, value_scale: float) -> Batch:
+    """The lists of some moments, padded to the longest with rows of weight 0."""
+    starts, sizes = lists.starts[moments], lists.starts[moments + 1] - lists.starts[moments]
+    steps = np.arange(max(int(sizes.max()), 1))
+    real = steps < sizes[:, None]
+    rows = np.where(real, starts[:, None] + steps, 0)
+    items = lists.item[rows]
+    columns = {
+        "user_ids": lists.user_ids[moments],
+        "user_numbers": lists.user_numbers[moments],
+        "item_ids": impressions.item_ids[items],
+        "item_numbers": impressions.item_numbers[items],
+        "candidates": lists.candidates[rows],
+        "click": (lists.click[rows] & real).astype(np.float32),
+        "convert": (lists.convert[rows] & real).astype(np.float32),
+        "value": lists.value[rows] / np.float32(value_scale),
+        "weight": lists.weight[rows] * real,
+    }
+    return {name: torch.from_numpy(column) for name, column in columns.items()}
+
+
+# ---------------------------------------------------------------------------------------------- after training
+
+
+@torch.no_grad()
+def logits_of(model: Dlrm, impressions: Impressions, lists: Lists) -> Floats:
+    """(r, 3) logits of all rows of whole lists; items of a batch are computed once."""
+    found = [np.empty((0, 3), np.float32)]
+    for start in range(0, len(lists), MEASURED):
+        moments = np.arange(start, min(start + MEASURED, len(lists)))
+        found.append(batch_logits(model, impressions, lists, moments))
+    return np.concatenate(found)
+
+
+def batch_logits(model: Dlrm, impressions: Impressions, lists: Lists, moments: Rows) -> Floats:
+    sizes = lists.starts[moments + 1] - lists.starts[moments]
+    real = np.arange(max(int(sizes.max()), 1)) < sizes[:, None]
+    rows = slice(lists.starts[moments[0]], lists.starts[moments[-1] + 1])
+    items, inverse = np.unique(lists.item[rows], return_inverse=True)
+    place = np.zeros(real.shape, np.int64)
+    place[real] = inverse
+    candidates = np.zeros((*real.shape, lists.candidates.shape[1]), np.float32)
+    candidates[real] = lists.candidates[rows]
+    user = model.user(torch.from_numpy(lists.user_ids[moments]), torch.from_numpy(lists.user_numbers[moments]))
+    item = model.item(torch.from_numpy(impressions.item_ids[items]), torch.from_numpy(impressions.item_numbers[items]))
+    logits: Tensor = model.cross(*user, item[0][place], item[1][place], torch.from_numpy(candidates))
+    every: Floats = logits.numpy()
+    return every[real]
+
+
+def calibrate(model: Dlrm, impressions: Impressions) -> dict[str, float]:
+    """Fit the model's slopes and shifts on the lists `calibrate`, and measure.
+
+    What is said of calibrated predictions is cross-fitted: each half of the lists is predicted by the fit on the other.
+    """
+    lists = impressions.calibrate
+    if not len(lists.item):
+        return {}
+    logits, scale = logits_of(model, impressions, lists), float(model.value_scale)
+    before = Calibration().heads(logits, scale)
+    after = np.empty_like(before)
+    late = np.arange(len(logits)) >= lists.starts[len(lists) // 2]
+    for half in (late, ~late):
+        if half.any():
+            after[half] = fitted(logits, lists, ~half if (~half).any() else half, scale).heads(logits[half], scale)
+    final = fitted(logits, lists, np.ones(len(logits), np.bool_), scale)
+    model.slopes.copy_(torch.tensor(final.slopes))
+    model.shifts.copy_(torch.tensor(final.shifts))
+    return measure(lists, before, after)
+
+
+def fitted(logits: Floats, lists: Lists, rows: Mask, scale: float) -> Calibration:
+    return fit_calibration(logits[rows], lists.click[rows], lists.convert[rows], lists.value[rows], scale)
+
+
+def measure(lists: Lists, before: Numbers, after: Numbers) -> dict[str, float]:
+    """Metrics of whole lists: heads (r, 3) before and after calibration; value errors in the unit of values."""
+    found = {"listed": float(lists.listed.mean())}
+    for column, head in enumerate(HEADS):
+        labels = getattr(lists, head)
+        found[f"mean_{head}"] = float(labels.mean())
+        found[f"ece_{head}_before"] = calibration_error(before[:, column], labels)
+        found[f"ece_{head}"] = calibration_error(after[:, column], labels)
+        if head != "value":
+            found[f"auc_{head}"] = auc(after[:, column], labels)
+            found[f"log_loss_{head}"] = log_loss(after[:, column], labels)
+    own = list_ndcg(after[:, 0], lists.click, lists.starts, K)[lists.listed]
+    order = list_ndcg(np.zeros(len(after)), lists.click, lists.starts, K)[lists.listed]
+    if lists.listed.any():
+        found["ndcg_at_10"], found["ndcg_at_10_retrieval"] = float(own.mean()), float(order.mean())
+    return {name: round(value, 6) for name, value in found.items() if np.isfinite(value)}
+
+
+def main() -> None:
+    """`python -m training.train_ranking`, alone or under torchrun."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument(
+        "--impressions", type=Path, help="a folder that training.impressions.build left; default: the home's"
+    )
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="quick")
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    console = Console(stderr=True)
+    impressions = load(chosen.impressions or newest(chosen.home / "training"))
+    with place() as here, Progress(console=console, disable=here.rank > 0) as progress:
+        settings = preset(chosen.preset, chosen.home, chosen.seed)
+        bundle = train(impressions, settings, chosen.home / "bundles", progress)
+        if bundle is not None:
+            console.print(f"ranking bundle {bundle.id}: {dict(bundle.metrics)}")
+
+
+def newest(folder: Path) -> Path:
+    """The lists of a home; NotFound where none are finished."""
+    found = sorted(folder.glob("impressions-*/facts.json"), key=lambda file: file.stat().st_mtime)
+    if not found:
+        raise NotFound(f"no impressions in {folder}; they come from training.impressions.build")
+    return found[-1].parent
+
+
+if __name__ == "__main__":
+    main()
