@@ -18,7 +18,7 @@ Neighbours = tuple[npt.NDArray[np.int32], Floats]
 FOLLOWS_SHRINK = 5.0  # acts that an item must have before a transition's share is believed
 TOGETHER_SHRINK = 10.0  # people that a pair must have before its cosine is believed
 LONGEST = 500  # newest distinct items of one person that count: pairs grow with the square
-CHUNK_CELLS = 20_000_000  # dense cells at a time while the best are picked
+CHUNK_CELLS = 5_000_000  # at a time while the best are picked
 
 
 def follows(items: Ints, starts: Ints, n_items: int, k: int, reach: int = 1, decay: float = 0.5) -> Neighbours:
@@ -67,15 +67,24 @@ def cosine(matrix: sp.csr_matrix, shrink: float) -> sp.csr_matrix:
 
 
 def best(matrix: sp.csr_matrix, k: int) -> Neighbours:
-    """The k largest positive entries of each row; equal ones in row order."""
+    """The k largest positive entries of each row; equal ones in column order."""
+    matrix.sort_indices()
     n, k = matrix.shape[0], min(k, matrix.shape[1])
     rows = np.full((n, k), -1, np.int32)
     scores = np.zeros((n, k), np.float32)
-    step = max(1, CHUNK_CELLS // max(matrix.shape[1], 1))
-    for start in range(0, n, step):
-        dense = matrix[start : start + step].toarray()
-        order = np.argsort(-dense, axis=1, kind="stable")[:, :k]
-        found = np.take_along_axis(dense, order, 1)
-        rows[start : start + step] = np.where(found > 0, order, -1)
-        scores[start : start + step] = np.maximum(found, 0)
+    sizes = np.diff(matrix.indptr)
+    longest_first = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
+    start = 0
+    while start < len(longest_first):  # rows of about one length side by side, padded to the longest
+        width = int(sizes[longest_first[start]])
+        those = longest_first[start : start + max(1, CHUNK_CELLS // width)]
+        inside = np.arange(width) < sizes[those, None]
+        cells = np.where(inside, matrix.indptr[those, None] + np.arange(width), 0)
+        values = np.where(inside, matrix.data[cells], 0)
+        order = np.argsort(-values, axis=1, kind="stable")[:, :k]
+        found = np.take_along_axis(values, order, 1)
+        columns = matrix.indices[np.take_along_axis(cells, order, 1)]
+        rows[those, : order.shape[1]] = np.where(found > 0, columns, -1)
+        scores[those, : order.shape[1]] = np.maximum(found, 0)
+        start += len(those)
     return rows, scores
