@@ -27,13 +27,15 @@ from bench.faces import Face, Reply, RestFace
 Milliseconds = npt.NDArray[np.float64]
 
 Arrivals = Literal["poisson", "constant"]
+FaceName = Literal["rest", "grpc"]
+FACES: tuple[FaceName, ...] = ("rest", "grpc")
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """What to send. `people` are asked for in a seeded random order; `warm_s` seconds at the same rate come first."""
 
-    face: Literal["rest"]
+    face: FaceName
     host: str
     port: int
     rate: float  # requests per second
@@ -118,7 +120,11 @@ def stages(replies: Sequence[Reply]) -> dict[str, Milliseconds]:
 
 
 def connect(load: Load) -> Face:
-    return RestFace(load.host, load.port, load.items, load.connections)
+    if load.face == "rest":
+        return RestFace(load.host, load.port, load.items, load.connections)
+    from bench.grpc_face import GrpcFace  # here: a generator of REST does not import gRPC
+
+    return GrpcFace(load.host, load.port, load.items)
 
 
 async def generate(load: Load, begin: Callable[[], None]) -> Outcome:

@@ -1,0 +1,71 @@
+"""`make bench`: measure, print the table, write build/bench.json and build/bench.machine.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from bench.figures import machine, show
+from bench.plan import QUICK, Bench, Lengths
+from bench.worlds import WORLDS, prepare
+from winnow.errors import NotFound
+
+OUT = Path("build/bench.json")
+CACHE = Path("build/bench")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 when every figure was measured and every answer was right, else 1; a missed aim is printed, not an error."""
+    arguments = parser().parse_args(argv)
+    console = Console()
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        console.print(f"[dim]{time.monotonic() - started:6.1f} s[/]  {text}", highlight=False)
+
+    bench = Bench(QUICK if arguments.quick else Lengths(), say)
+    complete = run(bench, arguments.worlds)
+    bench.figures.put("e2e.faults", sum(bench.faults.values()))
+    bench.figures.put("run.seconds", time.monotonic() - started)
+    bench.figures.put("run.quick", arguments.quick)
+    bench.figures.put("run.other_cpu_percent", 100 * float(np.mean(bench.noise)))
+    bench.figures.save(OUT)
+    OUT.with_suffix(".machine.json").write_text(json.dumps(machine(), indent=1) + "\n", encoding="utf-8")
+    report(bench, console)
+    return 0 if complete and not bench.faults else 1
+
+
+def run(bench: Bench, names: Sequence[str]) -> bool:
+    """Measure every world that can be prepared; False when one could not (its data set is absent)."""
+    complete = True
+    for name in names:
+        try:
+            world = prepare(name, CACHE, bench.say)
+        except NotFound as absent:
+            bench.say(f"[red]{name} left out:[/] {absent.detail}")
+            complete = False
+            continue
+        bench.world(world)
+    return complete
+
+
+def report(bench: Bench, console: Console) -> None:
+    about = machine()
+    console.print(f"\n{about['cpu']}, {about['cores']} cores, {about['memory_gb']} GB; the generator shares them")
+    show(console, bench.figures.values)
+    for fault, times in bench.faults.items():
+        console.print(f"  [red]wrong answers:[/] {times} × {fault}")
+    console.print(f"written: {OUT} and {OUT.with_suffix('.machine.json')}")
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog="bench", description=__doc__.splitlines()[0])
+    options.add_argument("--quick", action="store_true", help="shorter windows: for trying out, not for quoting")
+    options.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS), help="data sets to measure on")
+    return options
