@@ -1,0 +1,5 @@
+"""`python -m cli` is `winnow`."""
+
+from cli.main import main
+
+main()

@@ -1,0 +1,81 @@
+"""An answer as a document (the words of the REST face) and as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from cli.console import table
+from winnow.requests import Answer, Recommended
+
+
+def document(answer: Answer) -> dict[str, Any]:
+    """The answer as the REST face words it."""
+    return {
+        "request_id": answer.request_id,
+        "items": [line(item) for item in answer.items],
+        "bundles": dict(answer.bundles),
+        "variant": answer.variant,
+        "skipped": list(answer.skipped),
+        "watermark": answer.watermark,
+        "took_ms": {stage: round(ms, 3) for stage, ms in answer.took_ms.items()},
+    }
+
+
+def line(one: Recommended) -> dict[str, Any]:
+    item, reason = one.item, one.reason
+    return {
+        "item_id": one.item_id,
+        "rank": one.rank,
+        "score": one.score,
+        "predictions": None if one.predictions is None else dict(one.predictions),
+        "sources": list(one.sources),
+        "reason": None
+        if reason is None
+        else {"text": reason.text, "fact": reason.fact, "evidence": [*reason.evidence]},
+        "item": None
+        if item is None
+        else {"title": item.title, "categories": [*item.categories], "price": item.price, "image_url": item.image_url},
+    }
+
+
+def answer_table(title: str, answer: Mapping[str, Any]) -> Table:
+    """One row per item of an answer's document."""
+    rows = table(title, "#", "title", "sources", "#P(click)", "#P(convert)", "#E[value]", "#score", "reason")
+    for one in answer["items"]:
+        predictions = one["predictions"] or {}
+        rows.add_row(
+            str(one["rank"]),
+            escape(named(one)),
+            ", ".join(one["sources"]),
+            *(number(predictions.get(head)) for head in ("click", "convert", "value")),
+            number(one["score"]),
+            escape(reason_of(one)),
+        )
+    return rows
+
+
+def named(one: Mapping[str, Any]) -> str:
+    """The item's title, or its id where nothing else is known."""
+    return str((one["item"] or {}).get("title") or one["item_id"])
+
+
+def reason_of(one: Mapping[str, Any]) -> str:
+    reason = one["reason"]
+    return reason["text"] if isinstance(reason, dict) else str(reason or "")
+
+
+def number(value: float | None) -> str:
+    """Four significant digits; nothing for nothing."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def remarks(answer: Mapping[str, Any]) -> str:
+    """Below the table: what was skipped and how long it took."""
+    skipped = ", ".join(answer["skipped"]) or "nothing"
+    took = answer["took_ms"]
+    stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in took.items() if stage != "total")
+    return f"skipped: {skipped} · {took.get('total', 0):.1f} ms ({stages})"

@@ -1,0 +1,52 @@
+"""`winnow ingest`: a data set becomes a home."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.progress import Progress
+
+from cli.console import bars, facts, show
+from cli.homes import AsJson, Data, HomeOption, home_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.ingest import IngestSummary
+
+
+def ingest(data: Data = "ml-100k", home: HomeOption = None, as_json: AsJson = False) -> None:
+    """Read a data set into a home; bad rows go to reject files and are counted."""
+    folder = home_of(data, home)
+    with bars(disable=as_json) as progress:
+        summary = ingested(data, folder, progress)
+    show(asdict(summary) | {"home": str(folder)}, facts(f"{folder}", described(summary)), as_json)
+
+
+def ingested(data: str, home: Path, progress: Progress) -> IngestSummary:
+    """What the home holds, after reading the data set unless it did already."""
+    from training.ingest import ingest as read
+
+    task = progress.add_task(f"reading {data}", total=None)
+
+    def rows(table: str, done: int) -> None:
+        progress.update(task, description=f"reading {data}: {table} {done:,}", completed=done)
+
+    summary = read(data, home, rows)
+    progress.update(task, total=1, completed=1, description=f"{summary.events:,} events, {summary.items:,} items")
+    return summary
+
+
+def described(summary: IngestSummary) -> dict[str, str]:
+    """The summary for people."""
+    rejected = ", ".join(f"{n:,} {table}" for table, n in summary.rejected.items() if n) or "none"
+    left_out = ", ".join(f"{n:,} {reason}" for reason, n in summary.left_out.items() if n) or "none"
+    return {
+        "events": f"{summary.events:,}",
+        "items": f"{summary.items:,} ({summary.bare_items:,} known by id only)",
+        "users with traits": f"{summary.users:,}",
+        "rejected rows": f"{rejected}" + (" (rejects/*.jsonl say why)" if rejected != "none" else ""),
+        "left out on purpose": left_out,
+        "seconds": "0 (already here)" if summary.skipped else f"{summary.seconds:.1f}",
+    }

@@ -1,0 +1,51 @@
+"""`winnow`: every verb of the platform. One verb a file; each imports what it needs only when it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import typer
+from pydantic import ValidationError
+
+from cli import bench, demo, evaluate, ingest, promote, recommend, serve, trace, train
+from cli.console import err, failure
+from winnow.errors import InvalidArgument, WinnowError
+from winnow.registry import prepare
+
+app = typer.Typer(
+    name="winnow",
+    help="A self-hosted recommendation platform: retrieve, filter, rank, arrange, explain.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("ingest")(ingest.ingest)
+app.add_typer(train.app, name="train")
+app.command("promote")(promote.promote)
+app.command("evaluate")(evaluate.evaluate)
+app.command("serve")(serve.serve)
+app.command("recommend")(recommend.recommend)
+app.command("trace")(trace.trace)
+app.command("bench", context_settings=bench.PASSED_ON)(bench.bench)
+
+
+def main() -> None:
+    """Run the command line. Exits with 1 when something is wrong, 2 when the command is, 130 after Ctrl-C."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    prepare()
+    try:
+        app()
+    except WinnowError as error:
+        fail(failure(error), 2 if isinstance(error, InvalidArgument) else 1)
+    except ValidationError as wrong:
+        first = wrong.errors()[0]
+        fail(f"error: WINNOW_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}", 2)
+
+
+def fail(words: str, status: int) -> NoReturn:
+    err.print(words, markup=False)
+    sys.exit(status)

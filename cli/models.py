@@ -1,0 +1,161 @@
+"""Makes the models of a home: the steps that `train`, `demo` and `evaluate` share.
+
+The ranker is trained on what the serving retrieval would have shown, so retrieval is built here, in this process, and
+handed to training as a port (docs/adr/0001). Steps are skipped when they were done with the same content (`Stamps`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import Progress
+
+from cli.homes import registry_uri
+from cli.stamps import Done, Stamps, code, key_of
+from winnow.artifacts import MANIFEST, Bundle, Kind, open_bundle
+from winnow.errors import FailedPrecondition
+from winnow.registry import MlflowRegistry, Version
+
+if TYPE_CHECKING:
+    from services.retrieval.service import RetrievalService
+    from training.dataset import Dataset
+    from training.split import Purpose, Split
+
+
+@dataclass
+class Workshop:
+    """One home's models in the making. `content` names the data that they learn from; the data set is read when the
+    first step needs it."""
+
+    home: Path
+    content: str
+    purpose: Purpose = "serve"
+    preset: str = "quick"
+    seed: int = 0
+    steps: list[Done] = field(default_factory=list)  # what was done or skipped, in order
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        from training.dataset import load
+
+        return load(self.home)
+
+    @cached_property
+    def parts(self) -> Split:
+        from training.split import split
+
+        return split(self.dataset, self.purpose)
+
+    @property
+    def name(self) -> str:
+        """Tells the runs of one home apart."""
+        return f"{self.purpose}-{self.preset}-{self.seed}"
+
+    def retrieval(self, progress: Progress) -> Bundle:
+        """The retrieval bundle, trained unless it is here."""
+
+        def work() -> Bundle:
+            from training.train_retrieval import preset, train
+
+            settings = preset(self.preset, self.home, self.seed)
+            return trained(train(self.dataset, self.parts, settings, self.home / "bundles", progress))
+
+        return self._bundle("retrieval", work)
+
+    def impressions(self, retrieval: Bundle, progress: Progress) -> Path:
+        """The folder of what this retrieval would have shown at every moment that the ranker learns from."""
+
+        def work() -> dict[str, Any]:
+            from training.impressions import build
+
+            with retrieval_service(self.dataset, retrieval) as service:
+                lists = build(self.dataset, self.parts, service, retrieval, self.home / "training", progress=progress)
+                return {"folder": asyncio.run(lists).path.name}
+
+        def still(result: dict[str, Any]) -> bool:
+            return (self.home / "training" / str(result["folder"]) / "facts.json").is_file()
+
+        done = self._once("impressions", work, still, retrieval.id)
+        return self.home / "training" / str(done.result["folder"])
+
+    def ranking(self, retrieval: Bundle, shown: Path, progress: Progress) -> Bundle:
+        """The ranking bundle over what retrieval would have shown, trained unless it is here."""
+
+        def work() -> Bundle:
+            from training.impressions import load
+            from training.train_ranking import PRESETS, preset, train
+
+            settings = preset(self.preset if self.preset in PRESETS else "quick", self.home, self.seed)
+            return trained(train(load(shown), settings, self.home / "bundles", progress))
+
+        return self._bundle("ranking", work, retrieval.id)
+
+    def _bundle(self, kind: Kind, work: Callable[[], Bundle], *content: str) -> Bundle:
+        """The bundle of a step; the stamp keeps its folder."""
+
+        def make() -> dict[str, Any]:
+            return {"folder": work().path.name}
+
+        def still(result: dict[str, Any]) -> bool:
+            return (self.home / "bundles" / str(result["folder"]) / MANIFEST).is_file()
+
+        done = self._once(kind, make, still, *content)
+        return open_bundle(self.home / "bundles" / done.result["folder"], kind)
+
+    def _once(
+        self, step: str, work: Callable[[], dict[str, Any]], still: Callable[[dict[str, Any]], bool], *content: str
+    ) -> Done:
+        key = key_of(self.content, self.name, code(), *content)
+        done = Stamps(self.home).once(f"{step}-{self.name}", key, work, still)
+        self.steps.append(done)
+        return done
+
+
+@contextmanager
+def retrieval_service(dataset: Dataset, bundle: Bundle) -> Iterator[RetrievalService]:
+    """The retrieval service in this process, over the items of a data set."""
+    from services.retrieval.build import build, load_bundle
+    from services.retrieval.settings import Settings
+    from winnow.catalogue import Catalogue
+
+    catalogue = Catalogue()
+    catalogue.upsert(dataset.items)
+    with closing(build(Settings(), catalogue)) as service:
+        service.use(load_bundle(service, bundle))
+        yield service
+
+
+def trained(bundle: Bundle | None) -> Bundle:
+    """The bundle of a training run in this process, which is the first of its ranks."""
+    assert bundle is not None
+    return bundle
+
+
+def registry_of(home: Path, uri: str = "") -> MlflowRegistry:
+    """The home's own registry, or another by its address."""
+    return MlflowRegistry(uri or registry_uri(home), home / "state" / "bundles")
+
+
+def release(registry: MlflowRegistry, bundle: Bundle, params: dict[str, Any]) -> tuple[Version, bool]:
+    """Register a bundle and make it the champion. One that is registered already is left as it is: whoever moved the
+    alias since meant it. True when something changed."""
+    known = {version.bundle: version for version in registry.versions(bundle.kind)}
+    if bundle.id in known and registry.champion(bundle.kind) is not None:
+        return known[bundle.id], False
+    version = registry.register(bundle, params)
+    registry.promote(version)
+    return version, True
+
+
+def champion_bundle(registry: MlflowRegistry, kind: Kind) -> Bundle:
+    """The bundle that serves now; FailedPrecondition when none does."""
+    version = registry.champion(kind)
+    if version is None:
+        raise FailedPrecondition(f"no {kind} model is promoted; run winnow train {kind} --promote first")
+    return open_bundle(registry.fetch(version), kind)

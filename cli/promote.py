@@ -1,0 +1,58 @@
+"""`winnow promote`: which registered version serves. Moving the alias back is the rollback."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from cli.console import show, table
+from cli.homes import AsJson, Data, HomeOption, home_of, registry_uri
+from winnow.artifacts import Kind
+from winnow.errors import InvalidArgument, NotFound
+from winnow.registry import MlflowRegistry, Version, model_name
+
+
+class Model(StrEnum):
+    RETRIEVAL = "retrieval"
+    RANKING = "ranking"
+
+
+KINDS: dict[Model, Kind] = {Model.RETRIEVAL: "retrieval", Model.RANKING: "ranking"}
+Uri = Annotated[
+    str,
+    typer.Option(
+        "--mlflow", help="MLflow's address; the home's own SQLite when not given.", envvar="WINNOW_MLFLOW_URI"
+    ),
+]
+
+
+def promote(
+    model: Annotated[Model | None, typer.Argument(help="The model; all of them when not given.")] = None,
+    version: Annotated[str, typer.Argument(help="Its version; without one, versions are listed.")] = "",
+    data: Data = "ml-100k",
+    home: HomeOption = None,
+    mlflow: Uri = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make a version the champion, or list the versions."""
+    folder = home_of(data, home)
+    registry = MlflowRegistry(mlflow or registry_uri(folder), folder / "state" / "bundles")
+    kinds = [KINDS[model]] if model else list(KINDS.values())
+    if version:
+        if not version.isdigit():
+            raise InvalidArgument("must be a number, for example 3", field="version")
+        registry.promote(Version(kinds[0], version))
+    listed = {kind: (registry.versions(kind), registry.champion(kind)) for kind in kinds}
+    if not any(versions for versions, _ in listed.values()):
+        raise NotFound(f"no version is registered in {registry.uri}; winnow train registers one")
+    rows = table("registered versions", "model", "#version", "bundle", "champion")
+    for kind, (versions, champion) in listed.items():
+        for one in versions:
+            rows.add_row(model_name(kind), one.number, one.bundle, "champion" if one == champion else "")
+    document: dict[str, Any] = {
+        kind: [{"version": v.number, "bundle": v.bundle, "champion": v == champion} for v in versions]
+        for kind, (versions, champion) in listed.items()
+    }
+    show(document, rows, as_json)

@@ -1,0 +1,79 @@
+"""`winnow recommend`: ask a running platform, over REST or gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+from cli.answers import answer_table, document, remarks
+from cli.console import note, show
+from cli.homes import AsJson
+from winnow.errors import InvalidArgument, Unavailable, from_slug
+from winnow.filters import Op, Term
+from winnow.requests import RecommendRequest
+from winnow.types import Person
+
+TIMEOUT_S = 10.0
+
+
+def recommend(
+    user: Annotated[str, typer.Option("--user", help="Whose recommendations: a user id.")] = "",
+    session: Annotated[str, typer.Option("--session", help="Or an anonymous session's id.")] = "",
+    n: Annotated[int, typer.Option("-n", help="How many items, 1 to 100.")] = 10,
+    query: Annotated[str, typer.Option("--query", help="Free text to search for.")] = "",
+    category: Annotated[
+        list[str] | None, typer.Option("--category", help="Only items of this category; repeatable.")
+    ] = None,
+    url: Annotated[str, typer.Option("--url", help="The gateway's REST address.")] = "http://127.0.0.1:8080",
+    grpc: Annotated[str, typer.Option("--grpc", help="Its gRPC address instead, for example 127.0.0.1:50050.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Recommendations of a running platform (start one with winnow serve or winnow demo)."""
+    only = Term("categories", Op.IN, tuple(category)) if category else None
+    request = RecommendRequest(Person(user, session), n=n, query=query, filter=only)
+    answer = asyncio.run(over_grpc(grpc, request)) if grpc else over_rest(url, request)
+    show(answer, answer_table(f"for {user or session}", answer), as_json)
+    if not as_json:
+        note(remarks(answer))
+
+
+def over_rest(url: str, request: RecommendRequest) -> dict[str, Any]:
+    """POST /v1/recommendations; a problem comes back as the error that it was."""
+    body: dict[str, Any] = {"n": request.n, "query": request.query}
+    body |= {"user_id": request.person.user_id} if request.person.user_id else {}
+    body |= {"session_id": request.person.session_id} if request.person.session_id else {}
+    if isinstance(request.filter, Term):
+        body["filter"] = {"field": "categories", "op": "in", "values": list(request.filter.values)}
+    try:
+        response = httpx.post(f"{url.rstrip('/')}/v1/recommendations", json=body, timeout=TIMEOUT_S)
+    except httpx.InvalidURL as wrong:
+        raise InvalidArgument(f"{wrong}; for example http://127.0.0.1:8080", field="--url") from wrong
+    except httpx.HTTPError as gone:
+        raise Unavailable(f"no platform answers at {url} ({gone}); start one with winnow serve") from gone
+    if response.is_error:
+        raise problem(response)
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def problem(response: httpx.Response) -> Exception:
+    """The platform's own error behind an RFC 9457 problem."""
+    if "json" not in response.headers.get("content-type", ""):
+        return Unavailable(f"status {response.status_code} from something that is no gateway")
+    fault = response.json()
+    errors = fault.get("errors") or [{}]
+    slug = str(fault.get("type", "")).rpartition("/")[2].rpartition(":")[2]
+    return from_slug(slug, str(fault.get("detail") or fault.get("title")), str(errors[0].get("field", "")))
+
+
+async def over_grpc(address: str, request: RecommendRequest) -> dict[str, Any]:
+    """The same by gRPC."""
+    from winnow.serving.connect import connect
+    from winnow.wire.gateway import GatewayClient
+
+    async with connect(address) as channel:
+        [answer] = await GatewayClient(channel, timeout_s=TIMEOUT_S).recommend([request])
+        return document(answer)

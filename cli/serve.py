@@ -1,0 +1,42 @@
+"""`winnow serve`: all five services in this process, or one of them, until Ctrl-C."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from cli.homes import Data, HomeOption, home_of
+
+
+class Service(StrEnum):
+    ALL = "all"
+    GATEWAY = "gateway"
+    FEATURE = "feature"
+    RETRIEVAL = "retrieval"
+    RANKING = "ranking"
+    EXPLANATION = "explanation"
+
+
+def serve(
+    service: Annotated[Service, typer.Argument(help="Which: all in one process, or one.")] = Service.ALL,
+    data: Data = "ml-100k",
+    home: HomeOption = None,
+    log_level: Annotated[str, typer.Option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+) -> None:
+    """Serve a home. Addresses and budgets come from WINNOW_… variables (docs/operating.md)."""
+    import uvloop
+
+    from winnow.serving.telemetry import configure_logging
+
+    module = import_module("services.__main__" if service is Service.ALL else f"services.{service}.__main__")
+    configure_logging(log_level)
+    settings = module.Settings(home=home_of(data, home))
+
+    async def run() -> None:
+        process = await module.process(settings)
+        await process.run()
+
+    uvloop.run(run())

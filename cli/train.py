@@ -1,0 +1,98 @@
+"""`winnow train retrieval` and `winnow train ranking`: train, export, register; with --promote also serve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.console import bars, facts, show
+from cli.homes import AsJson, Data, HomeOption, home_of
+from cli.models import Workshop, champion_bundle, registry_of
+from cli.promote import Uri
+from winnow.artifacts import Bundle
+from winnow.errors import FailedPrecondition
+from winnow.registry import MlflowRegistry, model_name
+
+app = typer.Typer(help="Train a model of a home and register it.", no_args_is_help=True)
+
+Preset = Annotated[str, typer.Option("--preset", help="quick (minutes on two cores) or full.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of weights and samples: the same seed gives the same model.")]
+Promote = Annotated[bool, typer.Option("--promote", help="Make it the champion at once.")]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the options of a training command say."""
+
+    workshop: Workshop
+    registry: MlflowRegistry
+    promote: bool
+    as_json: bool
+
+    def finish(self, bundle: Bundle) -> None:
+        """Register the bundle, promote it if asked, and say so."""
+        version = self.registry.register(bundle, {"preset": self.workshop.preset, "seed": self.workshop.seed})
+        if self.promote:
+            self.registry.promote(version)
+        document: dict[str, Any] = {
+            "model": model_name(bundle.kind),
+            "version": version.number,
+            "bundle": bundle.id,
+            "champion": self.promote,
+            "metrics": dict(bundle.metrics),
+        }
+        rows = {name: value for name, value in document.items() if name != "metrics"}
+        rows |= {name: f"{value:.4g}" for name, value in bundle.metrics.items()}
+        show(document, facts("trained", rows), self.as_json)
+
+
+@app.command()
+def retrieval(
+    data: Data = "ml-100k",
+    home: HomeOption = None,
+    preset: Preset = "quick",
+    seed: Seed = 0,
+    promote: Promote = False,
+    mlflow: Uri = "",
+    as_json: AsJson = False,
+) -> None:
+    """The two-tower model, its item vectors and its index."""
+    plan = planned(home_of(data, home), preset, seed, promote, mlflow, as_json)
+    with bars(disable=as_json) as progress:
+        bundle = plan.workshop.retrieval(progress)
+    plan.finish(bundle)
+
+
+@app.command()
+def ranking(
+    data: Data = "ml-100k",
+    home: HomeOption = None,
+    preset: Preset = "quick",
+    seed: Seed = 0,
+    promote: Promote = False,
+    mlflow: Uri = "",
+    as_json: AsJson = False,
+) -> None:
+    """The ranker, on what the champion of retrieval would have shown."""
+    plan = planned(home_of(data, home), preset, seed, promote, mlflow, as_json)
+    over = champion_bundle(plan.registry, "retrieval")
+    with bars(disable=as_json) as progress:
+        shown = plan.workshop.impressions(over, progress)
+        bundle = plan.workshop.ranking(over, shown, progress)
+    plan.finish(bundle)
+
+
+def planned(home: Path, preset: str, seed: int, promote: bool, mlflow: str, as_json: bool) -> Plan:
+    """The options, checked; live events count as content, so that a training after them learns from them."""
+    from training.train_retrieval import PRESETS
+
+    if preset not in PRESETS:
+        raise typer.BadParameter(f"one of {', '.join(PRESETS)}", param_hint="--preset")
+    if not (home / "dataset.json").is_file():
+        raise FailedPrecondition(f"{home} holds no data set; run winnow ingest first")
+    workshop = Workshop(home, "", preset=preset, seed=seed)
+    workshop.content = workshop.dataset.snapshot
+    return Plan(workshop, registry_of(home, mlflow), promote, as_json)
