@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, Self
 
@@ -19,19 +20,20 @@ from winnow.types import Candidates, Floats
 
 Part = Literal["rank", "calibrate"]
 PARTS: tuple[Part, ...] = ("rank", "calibrate")
+Answer = tuple[UserView, Candidates]
 
 
 @dataclass(frozen=True, slots=True)
 class ImpressionSettings:
     """How many lists, and how long. More moments than the limits are sampled evenly."""
 
-    candidates: int = 300  # asked of retrieval per moment
+    candidates: int = 500  # asked of retrieval per moment; as many as the gateway asks for
     rank_moments: int = 60_000
     calibrate_moments: int = 2_000
     top: int = 8  # rows kept from the head of a list, besides the acted-on one
     negatives: int = 32  # rows kept in all, besides the acted-on one
     batch: int = 64  # moments per call of retrieval
-    fitted_on: int = 10_000  # moments that vocabularies and scales are taken from
+    fitted_on: int = 4_000  # moments that vocabularies and scales are taken from
     seed: int = 0
 
 
@@ -113,21 +115,35 @@ class Asker:
     async def lists(self, chunk: Sequence[Moment], part: Part, rng: np.random.Generator) -> Lists:
         """The lists of some moments, without those that teach nothing."""
         kept = [empty_lists(self.user, len(self.names))]
-        for start in range(0, len(chunk), self.settings.batch):
-            asked = chunk[start : start + self.settings.batch]
+        async for asked, answers in self._answers(chunk):
             views, rows = [], []
-            for moment, (view, candidates) in zip(asked, await self._ask(asked), strict=True):
-                if row := self._rows(moment, candidates, part, rng):
+            for moment, (view, candidates) in zip(asked, answers, strict=True):
+                some = self._kept(moment, candidates, part, rng)
+                if len(some.items):
                     views.append(view)
-                    rows.append((moment, candidates, row))
+                    rows.append((moment, candidates, some))
             if rows:
                 kept.append(self._columns(views, rows))
         return Lists.joined(kept)
 
-    async def _ask(self, asked: Sequence[Moment]) -> list[tuple[UserView, Candidates]]:
+    async def _answers(self, chunk: Sequence[Moment]) -> AsyncIterator[tuple[Sequence[Moment], list[Answer]]]:
+        """Batches with their answers; retrieval, which computes elsewhere, works on the next while one is looked at."""
+        size = self.settings.batch
+        batches = [chunk[start : start + size] for start in range(0, len(chunk), size)]
+        ahead = asyncio.create_task(self._ask(batches[0]))
+        try:
+            for asked, following in zip(batches, [*batches[1:], []], strict=True):
+                answers = await ahead
+                ahead = asyncio.create_task(self._ask(following))
+                await asyncio.sleep(0)  # lets it send its queries
+                yield asked, answers
+        finally:
+            ahead.cancel()
+
+    async def _ask(self, asked: Sequence[Moment]) -> list[Answer]:
         views = [UserView(moment.state(self.dataset), moment.context, self.item.get) for moment in asked]
         queries = [RetrieveQuery(view.state, self.settings.candidates, view.context) for view in views]
-        answers = await self.retrieval.retrieve(queries)
+        answers = await self.retrieval.retrieve(queries) if queries else []
         for candidates in answers:
             if candidates.bundle != self.bundle.id:
                 raise FailedPrecondition(f"retrieval serves bundle {candidates.bundle}, wanted {self.bundle.id}")
@@ -135,21 +151,21 @@ class Asker:
                 raise FailedPrecondition(f"sources of retrieval failed: {', '.join(candidates.skipped)}")
         return list(zip(views, answers, strict=True))
 
-    def _rows(self, moment: Moment, candidates: Candidates, part: Part, rng: np.random.Generator) -> Kept | None:
-        """Which rows to keep; None when the list teaches nothing."""
-        known = np.asarray([self.row.get(item_id, -1) for item_id in candidates.item_ids], np.int64)
+    def _kept(self, moment: Moment, candidates: Candidates, part: Part, rng: np.random.Generator) -> Kept:
+        """Which rows to keep; none when the list teaches nothing."""
         if moment.shown:
-            place = {int(item): n for n, item in enumerate(known)}
-            places = np.asarray([place.get(item, -1) for item in moment.shown], np.int64)
+            place = {item_id: n for n, item_id in enumerate(candidates.item_ids)}
+            places = np.asarray([place.get(self.dataset.item_ids[item], -1) for item in moment.shown], np.int64)
             return Kept(places, np.asarray(moment.shown, np.int64), np.ones(len(places), np.float32))
-        places = np.flatnonzero(known >= 0)
-        weights = np.ones(len(places), np.float32)
+        places, weights = np.arange(len(candidates)), np.ones(len(candidates), np.float32)
         if part == "rank":
-            right = np.isin(known[places], list(moment.outcomes))
-            if not right.any():
-                return None
-            places, weights = thinned(places, right, self.settings, rng)
-        return Kept(places, known[places], weights) if len(places) else None
+            right = np.zeros(len(candidates), np.bool_)
+            for item in moment.outcomes:
+                right |= candidates.item_ids == self.dataset.item_ids[item]
+            places, weights = thinned(right, self.settings, rng) if right.any() else (places[:0], weights[:0])
+        items = np.asarray([self.row.get(item_id, -1) for item_id in candidates.item_ids[places]], np.int64)
+        known = items >= 0  # the catalogue may have grown since the data set was read
+        return Kept(places[known], items[known], weights[known])
 
     def _columns(self, views: Sequence[UserView], kept: Sequence[tuple[Moment, Candidates, Kept]]) -> Lists:
         ids, numbers = self.user.encode(views)
@@ -175,10 +191,10 @@ class Asker:
 
 
 def thinned(
-    places: Rows, right: npt.NDArray[np.bool_], settings: ImpressionSettings, rng: np.random.Generator
+    right: npt.NDArray[np.bool_], settings: ImpressionSettings, rng: np.random.Generator
 ) -> tuple[Rows, Floats]:
-    """Places kept of a list, ascending, and how many rows each stands for: what was acted on and the top stand for
-    themselves, the sampled for all of the rest.
+    """Places kept of a list (n,), ascending, and how many rows each stands for: what was acted on (`right`) and the top
+    stand for themselves, the sampled for all of the rest.
     """
     certain = right.copy()
     certain[np.flatnonzero(~right)[: settings.top]] = True
@@ -187,4 +203,4 @@ def thinned(
     weights = certain.astype(np.float32)
     weights[some] = len(rest) / max(len(some), 1)
     kept = np.flatnonzero(weights)
-    return places[kept], weights[kept]
+    return kept, weights[kept]

@@ -63,6 +63,10 @@ def dataset_of(home: Path, events: pl.DataFrame, items: pl.DataFrame, users: pl.
     return load(home)
 
 
+class Killed(Exception):
+    """The process ends here."""
+
+
 class ShuffledRetrieval:
     """The retrieval port that knows nothing: all unseen items, in an order drawn per person and place in history.
 
@@ -79,7 +83,7 @@ class ShuffledRetrieval:
     async def retrieve(self, queries: Sequence[RetrieveQuery]) -> list[Candidates]:
         self.asked += len(queries)
         if self.asked > self.fails_after:
-            raise KeyboardInterrupt
+            raise Killed
         return [self._answer(query) for query in queries]
 
     def _answer(self, query: RetrieveQuery) -> Candidates:
