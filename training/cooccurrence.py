@@ -26,6 +26,14 @@ def follows(items: Ints, starts: Ints, n_items: int, k: int, reach: int = 1, dec
 
     `items` are the acts' item rows, one person after another; `starts` (p + 1,) where each person begins.
     """
+    total = transitions(items, starts, n_items, reach, decay)
+    total.setdiag(0)
+    acts = np.bincount(items, minlength=n_items).astype(np.float32)
+    return best(sp.diags_array(1.0 / (acts + FOLLOWS_SHRINK)).tocsr() @ total, k)
+
+
+def transitions(items: Ints, starts: Ints, n_items: int, reach: int = 1, decay: float = 0.5) -> sp.csr_matrix:
+    """(N, N) how often the column's item came within `reach` acts after the row's, weighing decay ** (distance - 1)."""
     person = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     total = sp.csr_matrix((n_items, n_items), dtype=np.float32)
     for distance in range(1, reach + 1):
@@ -33,9 +41,7 @@ def follows(items: Ints, starts: Ints, n_items: int, k: int, reach: int = 1, dec
         source, target = items[:-distance][one], items[distance:][one]
         weight = np.full(len(source), decay ** (distance - 1), np.float32)
         total += sp.csr_matrix((weight, (source, target)), shape=(n_items, n_items))
-    total.setdiag(0)
-    acts = np.bincount(items, minlength=n_items).astype(np.float32)
-    return best(sp.diags_array(1.0 / (acts + FOLLOWS_SHRINK)).tocsr() @ total, k)
+    return total
 
 
 def together(items: Ints, starts: Ints, n_items: int, k: int) -> Neighbours:

@@ -7,13 +7,13 @@ never used (Krichene and Rendle 2020).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from rich.progress import Progress
 
-from training.baselines import BASELINES, Baseline
+from training.baselines import BASELINES, PUBLISHED, Baseline, Scores
 from training.dataset import Dataset
 from training.metrics import auc, calibration_error, log_loss
 from training.questions import Question, questions
@@ -29,6 +29,7 @@ Places = Sequence[Ints]
 HR_AT = (1, 5, 10, 20)
 NDCG_AT = (5, 10, 20)
 DEEPEST = 20
+TOLERANCE = 0.0005  # of a published value: how ties fall
 TRACKS = {"new": False, "rebuy": True}  # of a protocol where people buy again: which part of the basket counts
 
 
@@ -112,7 +113,7 @@ def baseline_places(
     return places
 
 
-def best(scores: Floats, order: Ints) -> Ints:
+def best(scores: Scores, order: Ints) -> Ints:
     """(b, 20) best item rows of (b, N) scores; equal ones as they come in `order`, a permutation of the items."""
     top = np.argsort(-scores[:, order], axis=1, kind="stable")[:, :DEEPEST]
     return order[top]
@@ -203,6 +204,15 @@ def ndcg(question: Question, places: Ints, k: int, gains: Floats) -> float:
 
 def mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
+
+
+def check_published(name: str, found: Mapping[str, Metrics]) -> str:
+    """One line that holds the baselines against the values published for ml-1m; nothing for other data sets."""
+    if name != "ml-1m":
+        return ""
+    pairs = [f"{model} {found[model]['ndcg@10']:.4f} ({value:.4f})" for model, value in PUBLISHED.items()]
+    same = all(abs(found[model]["ndcg@10"] - value) <= TOLERANCE for model, value in PUBLISHED.items())
+    return f"NDCG@10 of the baselines {'is' if same else 'IS NOT'} as published: " + ", ".join(pairs)
 
 
 def averaged(runs: Sequence[dict[str, Metrics]]) -> dict[str, Metrics]:

@@ -221,9 +221,9 @@ class TwoTower(nn.Module):
         wanted, column = torch.unique(targets[examples], return_inverse=True)
         window = windows_of(rows, place, wanted) if self.sizes.mask_seen else None
         columns = vectors[torch.searchsorted(rows, wanted)]
-        logits = (people[examples] @ columns.T).float() * self.scale
         return sampled_softmax(
-            logits,
+            people[examples] * self.scale,
+            columns,
             column,
             log_inclusion(self.share[wanted], int(examples.sum())),
             None if window is None else window[examples.nonzero()[:, 0]],
@@ -253,19 +253,18 @@ def log_inclusion(share: Tensor, draws: int) -> Tensor:
     return torch.log((-torch.expm1(draws * torch.log1p(-share.clamp(max=1 - 1e-6)))).clamp(min=1e-12))
 
 
-def sampled_softmax(logits: Tensor, column: Tensor, log_q: Tensor, seen: Tensor | None) -> Tensor:
+def sampled_softmax(people: Tensor, items: Tensor, column: Tensor, log_q: Tensor, seen: Tensor | None) -> Tensor:
     """Mean cross entropy of the targets against the distinct items of the batch.
 
-    `logits` (m, c), `column` (m,) the target's column, `log_q` (c,) log probability that a column is in a batch,
-    `seen` (m, c) columns that are no negatives for a row. A negative stands for 1 / q of its kind; the target itself is
-    always there, so it is not corrected (https://arxiv.org/abs/2507.09331).
+    `people` (m, d) scaled by 1 / temperature, `items` (c, d), `column` (m,) the target's item, `log_q` (c,) log
+    probability that an item is in a batch, `seen` (m, c) items that are no negatives for a row. A negative stands for
+    1 / q of its kind; the target itself is always there, so it is not corrected (https://arxiv.org/abs/2507.09331).
     """
-    corrected = logits - log_q
+    logits = torch.addmm(-log_q, people, items.T).float()
     if seen is not None:
-        corrected = corrected.masked_fill(seen, BLOCKED)
-    target = logits.gather(1, column.unsqueeze(1))
-    corrected = corrected.scatter(1, column.unsqueeze(1), target)
-    return (corrected.logsumexp(1) - target.squeeze(1)).mean()
+        logits = logits.masked_fill_(seen, BLOCKED)
+    target = (people * items[column]).sum(1, keepdim=True).float()
+    return F.cross_entropy(logits.scatter_(1, column.unsqueeze(1), target), column)
 
 
 def windows_of(rows: Tensor, place: Tensor, wanted: Tensor) -> Tensor:
