@@ -29,7 +29,7 @@ from services.retrieval import build as retrieval
 from services.retrieval.service import RetrievalService
 from services.retrieval.settings import Settings as RetrievalSettings
 from winnow.catalogue import Catalogue, Rows, follow
-from winnow.serving.process import Process
+from winnow.serving.process import Process, after
 from winnow.wire import gateway as wire
 
 
@@ -83,8 +83,8 @@ class Platform:
             http_address=self.settings.rest_address,
             loops=[
                 follow(self.catalogue, self.feature, self.changed),
-                retrieval.follow(self.settings, self.retrieval),
-                ranking.follow(self.settings, self.ranking),
+                after(self.catalogue.complete, retrieval.follow(self.settings, self.retrieval)),
+                after(self.catalogue.complete, ranking.follow(self.settings, self.ranking)),
                 explanation.follow(self.settings, self.explanation),
                 gateway.remember(self.settings, self.gateway, self.retrieval),
             ],

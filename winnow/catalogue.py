@@ -8,15 +8,19 @@ mechanism serves start-up, restarts and writes alike. Reads never block; writes 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
 
-from winnow.errors import DeadlineExceeded, Unavailable
+from winnow.errors import WinnowError
 from winnow.filters import ATTRIBUTE, All, Any, Filter, Not, Op, Term, texts_of
 from winnow.ports import Features
 from winnow.types import CataloguePage, Item, strings
+
+log = logging.getLogger(__name__)
 
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -30,10 +34,14 @@ COMPARE: dict[Op, Callable[[npt.NDArray[np.float64], float], Mask]] = {
 
 
 class Catalogue:
-    """Items by row. `watermark` is the item-log position up to which this catalogue is complete."""
+    """Items by row. `watermark` is the item-log position up to which this catalogue is complete; `complete` is set
+    once the whole log was read."""
 
     def __init__(self) -> None:
         self.watermark = 0
+        self.complete = asyncio.Event()
+        self._wanted = asyncio.Event()  # somebody waits for a newer watermark
+        self._moved = asyncio.Event()  # set, and replaced, when the watermark has moved
         self._items: list[Item] = []
         self._row: dict[str, int] = {}
         self._postings: dict[str, dict[str, set[int]]] = {}  # text field -> value -> rows
@@ -98,6 +106,27 @@ class Catalogue:
             self._post(row, item)
             changed.append(row)
         return np.asarray(changed, np.int64)
+
+    def advance(self, watermark: int, *, complete: bool) -> None:
+        """Everything up to `watermark` is written; `complete`: nothing newer was there."""
+        self.watermark = watermark
+        if complete:
+            self.complete.set()
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def reach(self, watermark: int) -> None:
+        """Returns once this catalogue is complete up to `watermark`; its follower looks at once."""
+        while self.watermark < watermark:
+            self._wanted.set()
+            await self._moved.wait()
+
+    async def wanted(self, at_most_s: float) -> None:
+        """Returns when somebody waits in `reach`, or after `at_most_s` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at_most_s):
+                await self._wanted.wait()
+        self._wanted.clear()
 
     def mask(self, tree: Filter) -> Mask:
         """(len(self),) bool: which rows match. Same meaning as `winnow.filters.holds`."""
@@ -173,16 +202,17 @@ async def follow(
     while True:
         more = await catch_up(catalogue, features, changed, page=page)
         if not more:
-            await asyncio.sleep(every_s)
+            await catalogue.wanted(every_s)
 
 
 async def catch_up(catalogue: Catalogue, features: Features, changed: Changed, *, page: int = 2_000) -> bool:
     """Read one page of the item log; True when another waits."""
     try:
         answer: CataloguePage = await features.catalogue(after=catalogue.watermark, limit=page)
-    except (Unavailable, DeadlineExceeded):
+    except WinnowError as away:
+        log.debug("the catalogue cannot be read: %s", away)
         return False
     if answer.items:
         changed(catalogue.upsert(answer.items))
-    catalogue.watermark = answer.watermark
+    catalogue.advance(answer.watermark, complete=not answer.more)
     return answer.more

@@ -7,7 +7,7 @@ from services.ranking.settings import Settings
 from winnow.catalogue import Catalogue
 from winnow.catalogue import follow as follow_catalogue
 from winnow.serving.connect import connect
-from winnow.serving.process import Process, start
+from winnow.serving.process import Process, after, start
 from winnow.wire import ranking as wire
 from winnow.wire.feature import FeatureClient
 
@@ -19,7 +19,10 @@ async def process(settings: Settings) -> Process:
     return Process(
         grpc=[wire.register(ranking)],
         grpc_address=settings.ranking_address,
-        loops=[follow_catalogue(catalogue, features, ranking.changed), follow(settings, ranking)],
+        loops=[
+            follow_catalogue(catalogue, features, ranking.changed),
+            after(catalogue.complete, follow(settings, ranking)),
+        ],
         close=[ranking.close],
     )
 

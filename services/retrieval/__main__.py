@@ -7,7 +7,7 @@ from services.retrieval.settings import Settings
 from winnow.catalogue import Catalogue
 from winnow.catalogue import follow as follow_catalogue
 from winnow.serving.connect import connect
-from winnow.serving.process import Process, start
+from winnow.serving.process import Process, after, start
 from winnow.wire import retrieval as wire
 from winnow.wire.feature import FeatureClient
 
@@ -19,7 +19,10 @@ async def process(settings: Settings) -> Process:
     return Process(
         grpc=[wire.register(retrieval)],
         grpc_address=settings.retrieval_address,
-        loops=[follow_catalogue(catalogue, features, retrieval.changed), follow(settings, retrieval)],
+        loops=[
+            follow_catalogue(catalogue, features, retrieval.changed),
+            after(catalogue.complete, follow(settings, retrieval)),
+        ],
         close=[retrieval.close],
     )
 

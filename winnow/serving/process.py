@@ -71,6 +71,15 @@ class Process:
                 raise outcome
 
 
+async def after(happened: asyncio.Event, loop: Loop) -> None:
+    """`loop`, once `happened` is set."""
+    try:
+        await happened.wait()
+        await loop
+    finally:
+        loop.close()
+
+
 async def as_coroutine(awaitable: Awaitable[None]) -> None:
     await awaitable
 
