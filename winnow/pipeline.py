@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -10,9 +11,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from winnow.errors import DeadlineExceeded, WinnowError
+from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, WinnowError
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)  # on the clock of time.monotonic
 
@@ -62,7 +65,8 @@ class Run:
     async def optional(self, stage: str, work: Awaitable[T], budget_s: float, instead: Callable[[], T]) -> T:
         """The stage's result, or `instead()` when it fails or is late; then `skipped` names it.
 
-        Only the platform's own errors and time-outs are survived: any other exception is a bug and fails loudly.
+        Only the platform's own errors and time-outs are survived. What the caller did wrong is told to the caller,
+        and any other exception is a bug that fails loudly.
         """
         started = time.perf_counter()
         outcome = "failed"
@@ -70,9 +74,12 @@ class Run:
             result = await self._within(budget_s, work)
             outcome = "ok"
             return result
-        except (WinnowError, TimeoutError):
+        except (InvalidArgument, NotFound):
+            raise
+        except (WinnowError, TimeoutError) as lost:
             outcome = "skipped"
             self.skipped.append(stage)
+            log.warning("%s skipped: %s", stage, lost if str(lost) else f"later than {budget_s * 1000:.0f} ms")
             return instead()
         finally:
             self._note(stage, started, outcome)

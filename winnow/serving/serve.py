@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import grpc.aio
@@ -18,7 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from winnow.errors import DeadlineExceeded, Unavailable, WinnowError
 from winnow.pipeline import deadline_in
 from winnow.requests import Readiness
-from winnow.serving.status import MAX_DETAIL, MAX_MESSAGE_BYTES, REQUEST_ID, code_of, trailers_of
+from winnow.serving.status import BUG, MAX_DETAIL, MAX_MESSAGE_BYTES, REQUEST_ID, SLUG, code_of, trailers_of
 from winnow.serving.telemetry import GRPC_REQUESTS, request_id
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class Edge(grpc.aio.ServerInterceptor):
         metadata = dict(call.invocation_metadata or ())
 
         async def guarded(request: Any, context: Any) -> Any:
-            request_id.set(str(metadata.get(REQUEST_ID, ""))[:64])
+            request_id.set(str(metadata.get(REQUEST_ID, ""))[:64] or uuid4().hex)
             deadline_in(context.time_remaining())
             return await answered(handler.unary_unary, call.method, request, context)
 
@@ -134,6 +135,7 @@ async def answered(method: Any, name: str, request: Any, context: Any) -> Any:
     except Exception:
         log.exception("unexpected error", extra={"method": name})
         code, detail = grpc.StatusCode.INTERNAL, "internal error"
+        context.set_trailing_metadata(((SLUG, BUG),))
     finally:
         GRPC_REQUESTS.labels(method=name, code=code.name).inc()
     return await context.abort(code, detail[:MAX_DETAIL])

@@ -1,7 +1,7 @@
 """Errors to gRPC statuses and back, by the one table in `winnow.errors`.
 
-The slug and the field travel as trailing metadata, so an error keeps its class across the wire; a status that carries
-no slug comes from gRPC itself, or from a peer's bug.
+The slug and the field travel as trailing metadata, so an error keeps its class across the wire. A bug of a peer has a
+slug too; a status that carries none comes from gRPC itself.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from winnow.errors import (
     DeadlineExceeded,
     FailedPrecondition,
     PayloadTooLarge,
+    ResourceExhausted,
     Unavailable,
     WinnowError,
     from_slug,
@@ -20,10 +21,12 @@ from winnow.errors import (
 )
 
 SLUG = "winnow-slug"
+BUG = "bug"  # the slug of an error that nobody listed
 FIELD = "winnow-field-bin"  # -bin: the value may hold any bytes
 REQUEST_ID = "winnow-request-id"
 
 MAX_MESSAGE_BYTES = 32 * 2**20
+TOO_LARGE = "larger than max"  # in gRPC's own words
 MAX_DETAIL = 2_000  # characters; HTTP/2 trailers are limited
 
 
@@ -44,18 +47,19 @@ def error_of(peer: str, broken: grpc.aio.AioRpcError) -> Exception:
     """What a failed call means to the caller; to be raised `from` it."""
     detail = f"{peer}: {broken.details() or broken.code().name}"
     trailers = dict(broken.trailing_metadata() or ())
-    if slug := trailers.get(SLUG):
+    slug = trailers.get(SLUG, "")
+    if slug == BUG:
+        return PeerFailed(detail)
+    if slug:
         field = trailers.get(FIELD, b"")
         field = field.decode() if isinstance(field, bytes) else str(field)
         return from_slug(str(slug), broken.details() or "", field)
     match broken.code():
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(detail)
-        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
-            return Unavailable(detail)
-        case grpc.StatusCode.RESOURCE_EXHAUSTED:  # gRPC's own word for a message over the limit
-            return PayloadTooLarge(detail)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:  # too many calls at once, or a message over the limit
+            return PayloadTooLarge(detail) if TOO_LARGE in detail else ResourceExhausted(detail)
         case grpc.StatusCode.UNIMPLEMENTED:  # an older peer during an upgrade
             return FailedPrecondition(detail)
-        case _:
-            return PeerFailed(detail)
+        case _:  # the connection broke, or the peer died in the middle
+            return Unavailable(detail)
