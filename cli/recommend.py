@@ -64,9 +64,8 @@ def problem(response: httpx.Response) -> Exception:
     if "json" not in response.headers.get("content-type", ""):
         return Unavailable(f"status {response.status_code} from something that is no gateway")
     fault = response.json()
-    errors = fault.get("errors") or [{}]
     slug = str(fault.get("type", "")).rpartition("/")[2].rpartition(":")[2]
-    return from_slug(slug, str(fault.get("detail") or fault.get("title")), str(errors[0].get("field", "")))
+    return from_slug(slug, str(fault.get("detail") or fault.get("title")), str(fault.get("field") or ""))
 
 
 async def over_grpc(address: str, request: RecommendRequest) -> dict[str, Any]:

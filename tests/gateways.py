@@ -26,6 +26,7 @@ class Inner:
         self.trouble: dict[str, Exception | float] = {}
         self.calls: list[str] = []
         self.is_ready = True
+        self.rows: Sequence[int] = range(1, 11)  # what retrieval finds
 
     async def _meet(self, service: str) -> None:
         self.calls.append(service)
@@ -48,7 +49,7 @@ class Inner:
 
     async def retrieve(self, queries: Sequence[RetrieveQuery]) -> list[Candidates]:
         await self._meet("retrieval")
-        return [candidates(range(1, 11)) for _ in queries]
+        return [candidates(self.rows) for _ in queries]
 
     async def similar(
         self, item_ids: Sequence[str], n: int, filter: Filter | None = None, exclude: Sequence[str] = ()
@@ -90,4 +91,5 @@ def candidates(rows: Any) -> Candidates:
 def gateway_over(inner: Inner, **settings: Any) -> Gateway:
     catalogue = Catalogue()
     catalogue.upsert(ITEMS)
+    catalogue.advance(len(ITEMS), complete=True)
     return build(Settings(**settings), catalogue, inner, inner, inner, inner)

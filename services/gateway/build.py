@@ -25,7 +25,7 @@ def build(
 
 def face(settings: Settings, gateway: Gateway) -> FastAPI:
     """The gateway's REST face."""
-    return rest(gateway, gateway.item, settings.max_body_bytes)
+    return rest(gateway, gateway.item, settings.max_body_bytes, settings.body_s)
 
 
 async def remember(settings: Settings, gateway: Gateway, retrieval: Retrieval) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from uuid import uuid4
 
@@ -10,13 +11,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from winnow.serving.telemetry import HTTP_REQUESTS, HTTP_SECONDS, request_id
 
-TOO_LARGE = 413
+TOO_SLOW, TOO_LARGE = 408, 413
 
 
 class Edge:
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, body_s: float) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._body_s = body_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -39,13 +41,21 @@ class Edge:
             HTTP_SECONDS.labels(route=route).observe(time.perf_counter() - started)
 
     def _bounded(self, receive: Receive) -> Receive:
-        """`receive` that gives up on a body over the limit, however it is sent."""
-        taken = 0
+        """`receive` that gives up on a body over the limit, however it is sent, and on one that does not come."""
+        taken, whole = 0, False
+        until = time.monotonic() + self._body_s
 
         async def bounded() -> Message:
-            nonlocal taken
-            message = await receive()
+            nonlocal taken, whole
+            if whole:  # what comes now is the end of the connection
+                return await receive()
+            try:
+                async with asyncio.timeout(until - time.monotonic()):
+                    message = await receive()
+            except TimeoutError as late:
+                raise HTTPException(TOO_SLOW, f"a body must arrive within {self._body_s:g} s") from late
             taken += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if taken > self._max_body_bytes:
                 raise HTTPException(TOO_LARGE, f"a body has at most {self._max_body_bytes} bytes")
             return message

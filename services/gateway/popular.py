@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 
 from winnow.catalogue import Catalogue, Mask, Rows
-from winnow.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from winnow.errors import WinnowError
 from winnow.ports import Retrieval, RetrieveQuery
 from winnow.seen import fingerprints
 from winnow.types import Candidates
@@ -30,7 +30,7 @@ class Popular:
                 async with asyncio.timeout(5.0):
                     self._ids = (await retrieval.trending(self._size)).item_ids.tolist()
                 await asyncio.sleep(every_s)
-            except (Unavailable, DeadlineExceeded, FailedPrecondition, TimeoutError):
+            except (WinnowError, TimeoutError):
                 await asyncio.sleep(min(1.0, every_s))
 
     def candidates(self, query: RetrieveQuery) -> Candidates:

@@ -11,16 +11,18 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
-from services.gateway.schema import Problem
+from services.gateway.answers import Problem
 from winnow.errors import ERRORS, WinnowError, status_of
 from winnow.serving.telemetry import request_id
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+METHOD_NOT_ALLOWED = 405
 MAX_DETAIL = 500  # characters: a detail may quote the request
-STATUSES = sorted({status.http for status in ERRORS.values()} | {400, 405})
+STATUSES = sorted({status.http for status in ERRORS.values()} | {400, 405, 408})
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
     status: {
         "description": HTTPStatus(status).phrase,
@@ -74,7 +76,14 @@ async def of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
     slug = phrase.lower().replace(" ", "-")
-    return problem(error.status_code, slug, phrase, str(error.detail), headers=error.headers)
+    headers = {"allow": allowed(request)} if error.status_code == METHOD_NOT_ALLOWED else error.headers
+    return problem(error.status_code, slug, phrase, str(error.detail), headers=headers)
+
+
+def allowed(request: Request) -> str:
+    """The methods of every route with this path: each route knows only its own."""
+    here = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return ", ".join(sorted({method for route in here for method in route.methods}))
 
 
 async def of_bug(request: Request, error: Exception) -> Response:

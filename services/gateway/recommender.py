@@ -7,7 +7,7 @@ cannot: an event that is not durable is not acknowledged.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -19,7 +19,7 @@ from services.gateway.arrange import arrange
 from services.gateway.popular import Popular
 from services.gateway.settings import Settings
 from winnow.catalogue import Catalogue, Rows
-from winnow.errors import InvalidArgument, WinnowError
+from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable, WinnowError
 from winnow.pipeline import Run
 from winnow.ports import (
     ExplainQuery,
@@ -50,8 +50,9 @@ from winnow.types import (
 
 FEATURE, RETRIEVAL, RANKING, ARRANGE, EXPLANATION = "feature", "retrieval", "ranking", "arrange", "explanation"
 VARIANT = "default"
+NOBODY = UserState(Person(session_id="nobody"))
 
-Part = Features | Retrieval | Ranking
+Part = Features | Retrieval | Ranking | Explanation
 Reasons = tuple[Reason, ...]
 T = TypeVar("T")
 
@@ -103,17 +104,19 @@ class Gateway:
     async def similar(self, request: SimilarRequest) -> Answer:
         run, started = Run(observe_stage), time.perf_counter()
         wanted = request.offset + request.n
-        work = self._retrieval.similar(request.item_ids, wanted, request.filter, request.exclude)
-        found = await run.required(RETRIEVAL, work, self._settings.budget_s(RETRIEVAL))
+        found = await run.optional(
+            RETRIEVAL,
+            self._retrieval.similar(request.item_ids, wanted, request.filter, request.exclude),
+            self._settings.budget_s(RETRIEVAL),
+            lambda: self._instead_of_similar(request, wanted),
+        )
         return self._page(run, started, found, request.offset, request.n, None)
 
     async def trending(self, request: TrendingRequest) -> Answer:
         run, started = Run(observe_stage), time.perf_counter()
         user = (await self._users(run, [request.person]))[0] if request.person else None
         wanted = request.offset + request.n
-        instead = RetrieveQuery(
-            user or UserState(Person(session_id="nobody")), wanted, filter=request.filter, exclude=request.exclude
-        )
+        instead = RetrieveQuery(user or NOBODY, wanted, filter=request.filter, exclude=request.exclude)
         found = await run.optional(
             RETRIEVAL,
             self._retrieval.trending(wanted, user, request.filter, request.exclude),
@@ -124,33 +127,56 @@ class Gateway:
 
     async def record(self, events: Sequence[Event]) -> Receipt:
         check_size(events, MAX_EVENTS, "events")
-        receipt = await Run(observe_stage).required(
-            "record", self._features.record(events), self._settings.budget_s("write")
-        )
+        receipt = await self._write("record", self._features.record(events))
         EVENTS.labels(outcome="accepted").inc(receipt.accepted)
         EVENTS.labels(outcome="duplicate").inc(receipt.duplicates)
         return receipt
 
     async def put_items(self, items: Sequence[Item]) -> Receipt:
         check_size(items, MAX_ITEMS, "items")
-        return await Run(observe_stage).required(
-            "put_items", self._features.put_items(items), self._settings.budget_s("write")
-        )
+        receipt = await self._write("put_items", self._features.put_items(items))
+        await self._seen_here(receipt.watermark)
+        return receipt
 
     async def ready(self) -> Readiness:
-        """Ready once every part was ready and items are known; from then on a lost part is a skipped stage."""
+        """Ready once every part was ready and the catalogue was read; from then on a lost part is a skipped stage."""
         if self._was_ready:
             return Readiness(True)
-        parts: dict[str, Part] = {FEATURE: self._features, RETRIEVAL: self._retrieval, RANKING: self._ranking}
+        parts: dict[str, Part] = {
+            FEATURE: self._features,
+            RETRIEVAL: self._retrieval,
+            RANKING: self._ranking,
+            EXPLANATION: self._explanation,
+        }
         missing = [text for name, part in parts.items() for text in await missing_of(name, part)]
-        if not len(self._catalogue):
-            missing.append("items")
+        if not self._catalogue.complete.is_set():
+            missing.append("catalogue: still being read")
         self._was_ready = not missing
         return Readiness(not missing, tuple(missing))
 
     def item(self, item_id: str) -> Item | None:
         """The facts of one item as this gateway knows them."""
         return self._catalogue.get(item_id)
+
+    async def _write(self, verb: str, work: Awaitable[Receipt]) -> Receipt:
+        """The receipt of a write; Unavailable when it is not known to be durable in time."""
+        try:
+            return await Run(observe_stage).required(verb, work, self._settings.budget_s("write"))
+        except DeadlineExceeded as late:
+            raise Unavailable(f"not known to be durable yet, send it again: {late.detail}") from late
+
+    async def _seen_here(self, watermark: int) -> None:
+        """Wait a little until this gateway's catalogue includes what was written."""
+        reached = self._catalogue.reach(watermark)
+        await Run(observe_stage).optional("catalogue", reached, self._settings.budget_s(FEATURE), lambda: None)
+
+    def _instead_of_similar(self, request: SimilarRequest, wanted: int) -> Candidates:
+        """Popular items; NotFound for an item that is not known here either."""
+        for n, item_id in enumerate(request.item_ids):
+            if item_id not in self._catalogue:
+                raise NotFound(f"no item {item_id!r}", field=f"item_ids[{n}]")
+        without = (*request.exclude, *request.item_ids)
+        return self.popular.candidates(RetrieveQuery(NOBODY, wanted, filter=request.filter, exclude=without))
 
     # ------------------------------------------------------------------------------------------ steps
 
@@ -279,8 +305,7 @@ class Gateway:
     def _page(self, run: Run, started: float, found: Candidates, offset: int, n: int, user: UserState | None) -> Answer:
         """An answer in retrieval's own order."""
         slate = Slate(found, None, arrange(found, None, offset, n), offset)
-        someone = user or UserState(Person(session_id="nobody"))
-        return self._answers(run, started, own_ids(1), [someone], [slate], [()])[0]
+        return self._answers(run, started, own_ids(1), [user or NOBODY], [slate], [()])[0]
 
     def _lines(self, slate: Slate, reasons: Reasons) -> tuple[Recommended, ...]:
         candidates, predictions = slate.candidates, slate.predictions
@@ -305,9 +330,8 @@ class Gateway:
 
 
 def own_ids(requests: int) -> list[str]:
-    """An id per answer: the current request's where the caller's edge set one, numbered in a batch."""
+    """An id per answer: the current call's where an edge has set one, numbered in a batch."""
     call = request_id.get() or uuid4().hex
-    request_id.set(call)
     return [call] if requests == 1 else [f"{call}-{n}" for n in range(requests)]
 
 

@@ -9,38 +9,37 @@ import orjson
 from fastapi import FastAPI, Path, Query, Response
 
 from services.gateway import problems
-from services.gateway.edge import Edge
-from services.gateway.schema import (
+from services.gateway.answers import (
     AnswerOut,
     AnswersOut,
-    BatchIn,
-    EventBody,
-    EventIn,
     HealthOut,
-    ItemFacts,
     ItemOut,
-    ItemsIn,
-    N,
-    Offset,
     Problem,
     ReceiptOut,
-    RecommendIn,
-    SimilarIn,
     answer_json,
     item_json,
     receipt_json,
 )
+from services.gateway.bodies import (
+    BatchIn,
+    EventBody,
+    EventIn,
+    ItemFacts,
+    ItemsIn,
+    RecommendIn,
+    ShortIn,
+    SimilarIn,
+    SimilarQuery,
+    TrendingQuery,
+)
+from services.gateway.edge import Edge
 from winnow.errors import NotFound, Unavailable
 from winnow.ports import Recommender
-from winnow.requests import RecommendRequest, SimilarRequest, TrendingRequest
 from winnow.serving.telemetry import metrics_page
-from winnow.types import Item, Person
+from winnow.types import Item
 
 Known = Callable[[str], Item | None]
 ItemId = Annotated[str, Path(min_length=1, max_length=256, examples=["50"])]
-UserId = Annotated[str, Query(max_length=256, examples=["405"])]
-SessionId = Annotated[str, Query(max_length=256)]
-Exclude = Annotated[list[str], Query(description="item ids never to return")]
 
 ABOUT = "Self-hosted, real-time recommendations: retrieve, filter, rank, arrange, explain."
 
@@ -49,11 +48,11 @@ def json(body: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(body), status, media_type="application/json")
 
 
-def rest(port: Recommender, item_of: Known, max_body_bytes: int) -> FastAPI:
+def rest(port: Recommender, item_of: Known, max_body_bytes: int, body_s: float) -> FastAPI:
     """The application. `item_of` finds the facts of one item."""
     app = FastAPI(title="Winnow", version="1", description=ABOUT, responses=problems.DOCUMENTED)
     problems.install(app)
-    app.add_middleware(Edge, max_body_bytes=max_body_bytes)
+    app.add_middleware(Edge, max_body_bytes=max_body_bytes, body_s=body_s)
     recommendations(app, port)
     related(app, port)
     writes(app, port, item_of)
@@ -69,12 +68,9 @@ def recommendations(app: FastAPI, port: Recommender) -> None:
         return json(answer_json((await port.recommend([body.word()]))[0]))
 
     @app.get("/v1/recommendations", response_model=AnswerOut, tags=["recommend"])
-    async def recommend_short(
-        user_id: UserId = "", session_id: SessionId = "", n: N = 10, offset: Offset = 0
-    ) -> Response:
+    async def recommend_short(query: Annotated[ShortIn, Query()]) -> Response:
         """Items for one person, in a link."""
-        request = RecommendRequest(Person(user_id, session_id), n=n, offset=offset)
-        return json(answer_json((await port.recommend([request]))[0]))
+        return json(answer_json((await port.recommend([query.word()]))[0]))
 
     @app.post("/v1/recommendations:batch", response_model=AnswersOut, tags=["recommend"])
     async def recommend_batch(body: BatchIn) -> Response:
@@ -85,9 +81,9 @@ def recommendations(app: FastAPI, port: Recommender) -> None:
 
 def related(app: FastAPI, port: Recommender) -> None:
     @app.get("/v1/items/{item_id}/similar", response_model=AnswerOut, tags=["recommend"])
-    async def similar(item_id: ItemId, n: N = 10, offset: Offset = 0, exclude: Exclude = []) -> Response:  # noqa: B006
+    async def similar(item_id: ItemId, query: Annotated[SimilarQuery, Query()]) -> Response:
         """Items that go with this one."""
-        return json(answer_json(await port.similar(SimilarRequest((item_id,), n, offset, None, tuple(exclude)))))
+        return json(answer_json(await port.similar(query.word(item_id))))
 
     @app.post("/v1/similar", response_model=AnswerOut, tags=["recommend"])
     async def similar_to_basket(body: SimilarIn) -> Response:
@@ -95,16 +91,9 @@ def related(app: FastAPI, port: Recommender) -> None:
         return json(answer_json(await port.similar(body.word())))
 
     @app.get("/v1/trending", response_model=AnswerOut, tags=["recommend"])
-    async def trending(
-        n: N = 10,
-        offset: Offset = 0,
-        user_id: UserId = "",
-        session_id: SessionId = "",
-        exclude: Exclude = [],  # noqa: B006
-    ) -> Response:
+    async def trending(query: Annotated[TrendingQuery, Query()]) -> Response:
         """The items most acted on lately; with a person, without those they have seen."""
-        person = Person(user_id, session_id) if user_id or session_id else None
-        return json(answer_json(await port.trending(TrendingRequest(n, offset, person, None, tuple(exclude)))))
+        return json(answer_json(await port.trending(query.word())))
 
 
 def writes(app: FastAPI, port: Recommender, item_of: Known) -> None:

@@ -24,15 +24,16 @@ class Settings(BaseSettings):
     explanation_address: str = "127.0.0.1:50054"
 
     candidates: int = Field(500, ge=1, le=5_000, description="how many items one request ranks")
-    feature_budget_ms: float = Field(100.0, gt=0)
-    retrieval_budget_ms: float = Field(250.0, gt=0)
-    ranking_budget_ms: float = Field(250.0, gt=0)
-    explanation_budget_ms: float = Field(100.0, gt=0)
+    feature_budget_ms: float = Field(200.0, gt=0, description="then the person counts as unknown")
+    retrieval_budget_ms: float = Field(400.0, gt=0, description="then what was popular is shown")
+    ranking_budget_ms: float = Field(400.0, gt=0, description="then retrieval's order stands")
+    explanation_budget_ms: float = Field(200.0, gt=0, description="then items come without reasons")
     write_budget_ms: float = Field(5_000.0, gt=0, description="events and items until they are durable")
     popular_every_s: float = Field(30.0, gt=0, description="how often the fallback list is refreshed")
     popular_items: int = Field(1_000, ge=1, le=5_000, description="items the gateway remembers for that")
     grace_s: float = Field(10.0, gt=0, description="how long requests in flight may take at the end")
     max_body_bytes: int = Field(2 * 2**20, ge=1_024)
+    body_s: float = Field(10.0, gt=0, description="how long a request's body may take to arrive")
 
     def budget_s(self, stage: str, requests: int = 1) -> float:
         """Seconds that `stage` may take for a batch of `requests`."""

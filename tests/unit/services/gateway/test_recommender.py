@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from services.gateway.build import build
 from services.gateway.recommender import Gateway
-from tests.gateways import Inner, gateway_over
+from services.gateway.settings import Settings
+from tests.gateways import ITEMS, Inner, gateway_over
+from winnow.catalogue import Catalogue
 from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 from winnow.filters import Op, Term
 from winnow.requests import Answer, RecommendRequest, SimilarRequest, TrendingRequest
@@ -106,13 +109,39 @@ async def test_only_those_who_ask_get_reasons() -> None:
     assert told.items[0].reason is not None
 
 
-async def test_similar_cannot_do_without_retrieval() -> None:
+@pytest.mark.parametrize("trouble", [{}, {"retrieval": Unavailable("down")}], ids=["well", "lost"])
+async def test_an_unknown_item_has_nothing_similar(trouble: dict[str, Exception | float]) -> None:
     inner = Inner()
-    with pytest.raises(NotFound):
+    inner.trouble = trouble
+    with pytest.raises(NotFound) as refused:
         await gateway_over(inner).similar(SimilarRequest(("nothing",)))
+    assert refused.value.field == "item_ids[0]"
+
+
+async def test_without_retrieval_similar_items_are_popular_ones_but_never_the_item_itself() -> None:
+    inner = Inner()
     inner.trouble["retrieval"] = Unavailable("down")
-    with pytest.raises(Unavailable):
-        await gateway_over(inner).similar(SimilarRequest(("i1",)))
+    answer = await gateway_over(inner).similar(SimilarRequest(("i1",), n=19, exclude=("i2",)))
+    assert set(ids(answer)) == {item.item_id for item in ITEMS} - {"i1", "i2"}
+    assert answer.skipped == ("retrieval",)
+
+
+async def test_what_the_caller_did_wrong_is_told_and_not_skipped() -> None:
+    inner = Inner()
+    inner.trouble["retrieval"] = InvalidArgument("no such field", field="filter.field")
+    with pytest.raises(InvalidArgument):
+        await ask(gateway_over(inner))
+
+
+async def test_each_answer_has_an_id_of_its_own() -> None:
+    gateway = gateway_over(Inner())
+    assert len({(await ask(gateway)).request_id for _ in range(3)}) == 3
+
+
+async def test_an_item_that_retrieval_names_twice_is_shown_once() -> None:
+    inner = Inner()
+    inner.rows = [3, 5, 3, 4, 5]
+    assert ids(await ask(gateway_over(inner), n=3)) == ["i5", "i4", "i3"]
 
 
 async def test_an_event_that_cannot_be_made_durable_is_not_acknowledged() -> None:
@@ -120,9 +149,10 @@ async def test_an_event_that_cannot_be_made_durable_is_not_acknowledged() -> Non
     event = Event("e", EventType.CLICK, "i1", EARLIEST, user_id="u")
     gateway = gateway_over(inner, **BUDGETS)
     assert (await gateway.record([event])).accepted == 1
-    inner.trouble["feature"] = SLOW_S
-    with pytest.raises(DeadlineExceeded):
-        await gateway.record([event])
+    for trouble in (SLOW_S, Unavailable("down")):
+        inner.trouble["feature"] = trouble
+        with pytest.raises(Unavailable):
+            await gateway.record([event])
 
 
 async def test_batches_over_the_limit_are_refused_by_name() -> None:
@@ -134,11 +164,18 @@ async def test_batches_over_the_limit_are_refused_by_name() -> None:
         await gateway.record([])
 
 
+async def test_a_gateway_that_has_not_read_the_catalogue_is_not_ready() -> None:
+    inner = Inner()
+    gateway = build(Settings(), Catalogue(), inner, inner, inner, inner)
+    assert (await gateway.ready()).missing == ("catalogue: still being read",)
+
+
 async def test_once_ready_a_lost_part_no_longer_makes_the_gateway_unready() -> None:
     inner = Inner()
     inner.is_ready = False
     gateway = gateway_over(inner)
-    assert (await gateway.ready()).missing == ("feature: bundle", "retrieval: bundle", "ranking: bundle")
+    missing = tuple(f"{service}: bundle" for service in ("feature", "retrieval", "ranking", "explanation"))
+    assert (await gateway.ready()).missing == missing
     inner.is_ready = True
     assert (await gateway.ready()).ready
     inner.is_ready = False

@@ -1,5 +1,6 @@
 """The REST face: what it takes, what it answers, and that every error is a problem that names its field."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -22,7 +23,7 @@ def inner() -> Inner:
 
 @pytest.fixture
 async def http(inner: Inner) -> AsyncIterator[httpx.AsyncClient]:
-    app = face(Settings(max_body_bytes=LIMIT), gateway_over(inner))
+    app = face(Settings(max_body_bytes=LIMIT, body_s=0.5), gateway_over(inner))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://winnow") as client:
         yield client
@@ -101,6 +102,13 @@ async def test_items_come_one_or_many(http: httpx.AsyncClient) -> None:
         ("/v1/recommendations", {"user_id": "u", "filter": {"all": [{"op": "in"}]}}, "filter.all[0].field"),
         ("/v1/recommendations:batch", {"requests": [{"user_id": "u"}, {}]}, "requests[1].user_id"),
         ("/v1/recommendations:batch", {"requests": []}, "requests"),
+        ("/v1/recommendations", {"user_id": "u", "n": "10"}, "n"),
+        ("/v1/recommendations", {"user_id": "u", "n": True}, "n"),
+        ("/v1/recommendations", {"user_id": "u", "explain": 0}, "explain"),
+        ("/v1/recommendations", {"user_id": "u", "exclude": ["i1", ""]}, "exclude[1]"),
+        ("/v1/events", EVENT | {"value": "3"}, "value"),
+        ("/v1/items:batch", {"items": [{"item_id": "a", "available": 0}]}, "items[0].available"),
+        ("/v1/items:batch", {"items": [{"item_id": ""}]}, "items[0].item_id"),
         ("/v1/events", EVENT | {"type": "glance"}, "type"),
         ("/v1/events", EVENT | {"type": "rating"}, "value"),
         ("/v1/events", {"events": [EVENT, EVENT | {"quantity": 0}]}, "events[1].quantity"),
@@ -111,6 +119,22 @@ async def test_items_come_one_or_many(http: httpx.AsyncClient) -> None:
 )
 async def test_what_is_wrong_is_named(http: httpx.AsyncClient, path: str, body: dict[str, Any], field: str) -> None:
     problem(await http.post(path, json=body), 422, field)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "field"),
+    [
+        ("/v1/recommendations", {}, "user_id"),
+        ("/v1/recommendations", {"user_id": "u", "n": "many"}, "n"),
+        ("/v1/recommendations", {"user_id": "u", "colour": "red"}, "colour"),
+        ("/v1/trending", {"user": "u"}, "user"),
+        ("/v1/items/i1/similar", {"exclude": ["i2", ""]}, "exclude[1]"),
+    ],
+)
+async def test_what_is_wrong_in_a_link_is_named(
+    http: httpx.AsyncClient, path: str, query: dict[str, Any], field: str
+) -> None:
+    problem(await http.get(path, params=query), 422, field)
 
 
 async def test_a_filter_nested_too_deep_is_refused(http: httpx.AsyncClient) -> None:
@@ -142,11 +166,20 @@ async def test_a_body_over_the_limit_is_refused(http: httpx.AsyncClient, chunked
     problem(await http.post("/v1/events", content=content, headers={"content-type": "application/json"}), 413)
 
 
+async def test_a_body_that_does_not_come_is_not_waited_for(http: httpx.AsyncClient) -> None:
+    async def dribble() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(30)
+        yield b"}"
+
+    problem(await http.post("/v1/events", content=dribble(), headers={"content-type": "application/json"}), 408)
+
+
 async def test_an_unknown_route_and_a_wrong_method_are_problems_too(http: httpx.AsyncClient) -> None:
     problem(await http.get("/v1/nothing"), 404)
-    answer = await http.delete("/v1/trending")
+    answer = await http.delete("/v1/items/i1")
     problem(answer, 405)
-    assert "GET" in answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, PUT"
 
 
 async def test_a_write_that_fails_says_when_to_come_back(http: httpx.AsyncClient, inner: Inner) -> None:
