@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -18,6 +19,18 @@ def small_home(home: Path, world: World = SMALL) -> Path:
     """A home that holds a generated shop."""
     ingest_source(generate(world), home)
     return home
+
+
+def copy_of(home: Path, into: Path) -> Path:
+    """A home of its own for a platform: two processes must not write one log. The registry stays where it is."""
+    shutil.copytree(home / "log", into / "log")
+    shutil.copy(home / "dataset.json", into / "dataset.json")
+    return into
+
+
+def registry_of(home: Path) -> dict[str, str]:
+    """The setting by which a platform over another home uses this one's registry."""
+    return {"WINNOW_MLFLOW_URI": f"sqlite:///{home}/mlflow.db"}
 
 
 @st.composite

@@ -5,18 +5,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.processes import running
+from tests.homes import copy_of, registry_of
+
+pytestmark = [pytest.mark.platform, pytest.mark.slow]
 
 CASES = 2_000
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
 def test_no_request_from_the_openapi_document_breaks_the_face(served_home: Path, tmp_path: Path) -> None:
-    settings = {"WINNOW_BUNDLE_EVERY_S": "0.2"}
     tool = Path(sys.executable).with_name("schemathesis")
-    with running(served_home, "one_process", tmp_path, settings) as one:
+    home = copy_of(served_home, tmp_path / "home")
+    with running(home, "one_process", tmp_path / "logs", registry_of(served_home)) as one:
         command = [tool, "run", f"http://127.0.0.1:{one.rest}/openapi.json", "--checks", CHECKS, "--seed", "1"]
-        command += ["--phases", "examples,coverage,fuzzing", "--max-examples", "25", "--max-time", "80"]
+        command += ["--phases", "examples,coverage,fuzzing", "--max-examples", "25", "--max-time", "60"]
         command += ["--suppress-health-check", "all", "--no-color"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path, check=False)
     counted = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
