@@ -25,7 +25,7 @@ from training.dataset import Dataset
 from training.export import arrays, export
 from training.loop import History
 from training.models.two_tower import TwoTower
-from training.sequences import Sequences, tensors
+from training.sequences import DISMISS, Sequences, tensors
 from winnow.acts import TYPES
 from winnow.artifacts import Bundle, open_bundle, seal, write_vocabularies
 from winnow.features import Ints, Schema, item_digest, item_stats
@@ -70,7 +70,7 @@ def write_bundle(
     people = encode_people(path, trained, INDEX_PROBES)
     index = write_index(path, vectors, people)
     write_items(path, dataset.items, vectors)
-    write_neighbours(path, trained.known, len(dataset.items), neighbours)
+    write_neighbours(path, dataset, trained.known, neighbours)
     stats_at = write_stats(path, dataset, trained.known)
     np.savez(path / "samples.npz", **samples)  # type: ignore[arg-type]
     facts = {
@@ -181,9 +181,10 @@ def write_items(path: Path, items: tuple[Item, ...], vectors: Floats) -> None:
     np.save(path / "item_vectors.npy", vectors)
 
 
-def write_neighbours(path: Path, known: Sequences, n_items: int, k: int) -> None:
-    """The tables `follows_*` and `together_*`."""
-    items, starts = known.acts.item, known.starts
+def write_neighbours(path: Path, dataset: Dataset, known: Sequences, k: int) -> None:
+    """The tables `follows_*` and `together_*`, of acts other than dismissals."""
+    known = known.restricted(dataset.acts.type != DISMISS)
+    items, starts, n_items = known.acts.item, known.starts, len(dataset.items)
     for name, table in (
         ("follows", follows(items, starts, n_items, k)),
         ("together", together(items, starts, n_items, k)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +17,13 @@ from torch import Tensor
 
 from training.dataset import Dataset
 from training.loop import shuffled
-from winnow.acts import Acts
+from winnow.acts import CODES, Acts
 from winnow.features import CLOCK, DAY_S, Ints, Schema
-from winnow.types import HISTORY, Floats
+from winnow.types import HISTORY, EventType, Floats
 
 Mask = npt.NDArray[np.bool_]
 HOUR_S = 3600.0
+DISMISS = CODES[EventType.DISMISS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,17 @@ class Sequences:
         starts = np.searchsorted(person[order], np.arange(len(owner) + 1))
         return cls(dataset.acts.take(order), starts, facts, clock_rows(schema), values, order)
 
-    def restricted(self, wanted: Mask) -> Sequences:
-        """Only the acts that `wanted` (a mask over the data set's acts) holds."""
-        keep = wanted[self.act_rows]
+    def restricted(self, mask: Mask) -> Sequences:
+        """Only the acts that `mask` (over the data set's acts) holds."""
+        keep = mask[self.act_rows]
         starts = np.concatenate([[0], np.cumsum(keep)])[self.starts]
         rows = np.flatnonzero(keep)
         return Sequences(self.acts.take(rows), starts, self.facts, self.clock, self.values, self.act_rows[rows])
+
+    @cached_property
+    def wanted(self) -> Mask:
+        """(s,) acts worth predicting: all but dismissals."""
+        return np.asarray(self.acts.type != DISMISS)
 
     def person_of(self, positions: Ints) -> Ints:
         """The person of acts by position in the sequences."""
@@ -82,13 +89,14 @@ class Sequences:
     def windows(self, first: Ints, last: Ints) -> dict[str, npt.NDArray[np.generic]]:
         """Sequences of HISTORY places whose targets are the acts [first, last) (positions; one person each).
 
-        Place 49 reads the act before target last - 1. `inputs`, `targets` (b, L) item rows, -1 where there is none;
-        `types`, `values` (b, L) of the inputs; `ids` (b, L, W).
+        Place 49 reads the act before target last - 1. `inputs`, `targets` (b, L) item rows, -1 where there is none or
+        nothing worth predicting; `types`, `values` (b, L) of the inputs; `ids` (b, L, W).
         """
         start = self.starts[self.person_of(first)][:, None]
         target = last[:, None] - HISTORY + np.arange(HISTORY)
-        wanted, known = target >= first[:, None], target - 1 >= start
+        known = target - 1 >= start
         t, i = np.maximum(target, 0), np.maximum(target - 1, 0)
+        wanted = (target >= first[:, None]) & self.wanted[t]
         return {
             "inputs": np.where(known, self.acts.item[i], -1),
             "targets": np.where(wanted, self.acts.item[t], -1),

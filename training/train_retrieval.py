@@ -42,6 +42,7 @@ from winnow.types import Context, Floats, UserState
 RARE_TOKENS = 2  # a word of fewer items shares a hash bucket, which trains the buckets for words still to come
 PROBE = 6_040  # people whose next act is looked for after every epoch
 PROBE_BATCH = 256
+ITEM_BATCH = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class RetrievalSettings:
 
 
 PRESETS = {
-    "quick": RetrievalSettings(LoopSettings(epochs=10, lr=2e-3, warmup_steps=50, patience=3), windows=32),
+    "quick": RetrievalSettings(LoopSettings(epochs=5, lr=2e-3, warmup_steps=50, patience=2), windows=32),
     "full": RetrievalSettings(LoopSettings(epochs=20, lr=1e-3, warmup_steps=200, patience=4)),
 }
 
@@ -132,7 +133,9 @@ def fit_towers(dataset: Dataset, parts: Split, settings: RetrievalSettings, prog
         item_numbers=torch.from_numpy(item_numbers),
         item_buckets=torch.from_numpy(buckets_of(item_schema.vocabularies[ITEM_ID], dataset.item_ids)),
         user_buckets=torch.from_numpy(own_buckets(user_schema.vocabularies[USER_ID])),
-        item_counts=torch.from_numpy(np.bincount(known.acts.item, minlength=len(dataset.items)).astype(np.float32)),
+        item_counts=torch.from_numpy(
+            np.bincount(known.acts.item[known.wanted], minlength=len(dataset.items)).astype(np.float32)
+        ),
     )
     probe = Probe.of(dataset, parts, every)
     history = fit(
@@ -202,7 +205,7 @@ class Probe:
     @classmethod
     def of(cls, dataset: Dataset, parts: Split, every: Sequences, most: int = PROBE) -> Probe:
         """The first held-out act of each person, of an item they had not acted on; at most `most`, spread evenly."""
-        held = np.flatnonzero(parts.calibrate[every.act_rows])
+        held = np.flatnonzero(parts.calibrate[every.act_rows] & every.wanted)
         people = every.person_of(held)
         _, first = np.unique(people, return_index=True)
         positions, people = held[first], people[first]
@@ -220,7 +223,9 @@ class Probe:
     def places(self, model: TwoTower) -> Ints:
         """(probes,) how many unseen items the towers put before the one that came next."""
         device = model.scale.device
-        items = model.vectors_of(torch.arange(self.n_items, device=device))
+        items = torch.cat(
+            [model.vectors_of(rows) for rows in torch.arange(self.n_items, device=device).split(ITEM_BATCH)]
+        )
         found = []
         for start in range(0, len(self.positions), PROBE_BATCH):
             rows = slice(start, start + PROBE_BATCH)

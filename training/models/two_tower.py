@@ -70,12 +70,17 @@ class ItemTower(nn.Module):
     def forward(self, ids: Tensor, numbers: Tensor) -> Tensor:
         x = self.numbers(numbers)
         for table, columns in zip(self.tables, self.columns, strict=True):
-            own = ids[:, columns]
-            if own.shape[1] == 1:
-                x = x + table(own[:, 0])
-            else:
-                x = x + F.embedding_bag(own, table.weight, mode="mean", padding_idx=0)
+            x = x + mean_of(table, ids[:, columns], self.training)
         return F.normalize(x + self.mix(x), dim=-1)
+
+
+def mean_of(table: nn.Embedding, ids: Tensor, training: bool) -> Tensor:
+    """(n, slots) → (n, d): the mean of the embeddings that are not missing."""
+    if ids.shape[1] == 1:
+        return table(ids[:, 0])
+    if training:  # one pass over memory, but a loop in ONNX
+        return F.embedding_bag(ids, table.weight, mode="mean", padding_idx=0)
+    return table(ids).sum(1) / (ids != 0).sum(1, keepdim=True).clamp(min=1)
 
 
 class Attention(nn.Module):
