@@ -151,7 +151,7 @@ class Scorer:
 
     def steps(self, n: int) -> dict[str, Step]:
         inputs = [self.meeting(k, n, self.person(k)) for k in range(TURNS)]
-        return {"user_net": self.person, f"cross.{n}": lambda k: self.cross.run(inputs[k % TURNS])}
+        return {"user_net": self.person, f"cross_{n}": lambda k: self.cross.run(inputs[k % TURNS])}
 
     def races(self, n: int) -> dict[str, Step]:
         return {f"{n}.plain": lambda k: self.whole(k, n), f"{n}.factorised": lambda k: self.factorised(k, n)}

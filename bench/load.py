@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -147,7 +147,8 @@ async def window(load: Load, face: Face, seconds: float, rng: np.random.Generato
 
 
 def to_json(outcome: Outcome) -> bytes:
-    return orjson.dumps(asdict(outcome), option=orjson.OPT_SERIALIZE_NUMPY)
+    columns = {column.name: getattr(outcome, column.name) for column in fields(outcome)}
+    return orjson.dumps({**columns, "faults": dict(outcome.faults)}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def from_json(text: bytes) -> Outcome:

@@ -170,9 +170,15 @@ def test_stage_times_come_from_the_answers() -> None:
     with serving(lambda k: http(ANSWER)) as port:
         outcome = run(load(port, rate=50, seconds=0.2))
     assert outcome.took_ms["rank"].tolist() == [2.5] * 10
+
+
+def test_an_outcome_travels_between_processes() -> None:
+    with serving(lambda k: http(ANSWER, 200 if k % 5 else 503)) as port:
+        outcome = run(load(port, rate=50, seconds=0.2, warm_s=0.0))
     again = from_json(to_json(outcome))
+    assert again.faults == outcome.faults == {"status 503": 2}
     assert again.latency_ms.tolist() == outcome.latency_ms.tolist()
-    assert again.took_ms["total"].tolist() == [4.0] * 10
+    assert again.took_ms["total"].tolist() == [4.0] * 8
 
 
 def test_a_window_of_another_process_counts_what_the_server_used() -> None:
