@@ -29,13 +29,19 @@ class Worker:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     async def run(self, work: Callable[[Unpack[Args]], T], *args: *Args) -> T:
-        """`work(*args)` in a thread. A caller that gives up leaves the thread to finish; its place stays taken."""
+        """`work(*args)` in a thread. Work whose caller gives up is not begun any more, so that a queue that was late
+        once does not stay late; what has begun finishes and keeps its place until then."""
         if self._waiting >= self._max_waiting:
             raise ResourceExhausted(f"{self._name}: {self._max_waiting} calls are waiting already")
         self._waiting += 1
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        handed = self._threads.submit(work, *args)
+        future = asyncio.wrap_future(handed)
         future.add_done_callback(self._left)
-        return await asyncio.shield(future)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            handed.cancel()
+            raise
 
     def _left(self, future: asyncio.Future[Any]) -> None:
         self._waiting -= 1

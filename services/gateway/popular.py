@@ -24,7 +24,7 @@ class Popular:
         self._ids: list[str] = []
 
     async def remember(self, retrieval: Retrieval, every_s: float) -> None:
-        """Ask for ever; while retrieval is away the last list stays, and it is asked again soon."""
+        """Ask for ever; while retrieval is in trouble the last list stays, and it is asked again soon."""
         while True:
             try:
                 async with asyncio.timeout(5.0):

@@ -50,6 +50,22 @@ async def test_a_caller_that_gives_up_keeps_its_place_until_the_thread_is_done()
     worker.close()
 
 
+async def test_work_that_nobody_waits_for_any_more_is_not_begun() -> None:
+    worker, gate, begun = Worker("test", max_waiting=2), threading.Event(), []
+    first = asyncio.create_task(worker.run(gate.wait, 10))
+    await asyncio.sleep(0)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await worker.run(begun.append, "late")
+    await asyncio.sleep(0.01)
+    behind = asyncio.create_task(worker.run(begun.append, "wanted"))  # the place is free again
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(first, behind)
+    assert begun == ["wanted"]
+    worker.close()
+
+
 async def test_an_error_in_the_work_reaches_the_caller() -> None:
     worker = Worker("test")
     with pytest.raises(ZeroDivisionError):

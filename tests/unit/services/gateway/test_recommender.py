@@ -10,7 +10,7 @@ from services.gateway.recommender import Gateway
 from services.gateway.settings import Settings
 from tests.gateways import ITEMS, Inner, gateway_over
 from winnow.catalogue import Catalogue
-from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
+from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, ResourceExhausted, Unavailable, WinnowError
 from winnow.filters import Op, Term
 from winnow.requests import Answer, RecommendRequest, SimilarRequest, TrendingRequest
 from winnow.types import EARLIEST, Event, EventType, Person
@@ -91,6 +91,21 @@ async def test_the_gateway_falls_back_on_what_was_popular() -> None:
     inner.trouble["ranking"] = Unavailable("down")
     assert ids(await ask(gateway, n=3)) == ["i19", "i18", "i17"]
     assert ids(await gateway.trending(TrendingRequest(2))) == ["i19", "i18"]
+    remembering.cancel()
+
+
+@pytest.mark.parametrize("trouble", [Unavailable("away"), ResourceExhausted("256 calls are waiting already")])
+async def test_a_retrieval_in_trouble_is_asked_for_the_popular_again(trouble: WinnowError) -> None:
+    inner = Inner()
+    inner.trouble["retrieval"] = trouble
+    gateway = gateway_over(inner)
+    remembering = asyncio.create_task(gateway.popular.remember(inner, every_s=0.01))
+    await asyncio.sleep(0.05)
+    inner.trouble.clear()
+    await asyncio.sleep(0.05)
+    assert not remembering.done()
+    inner.trouble["retrieval"] = inner.trouble["ranking"] = trouble
+    assert ids(await ask(gateway, n=3)) == ["i19", "i18", "i17"]
     remembering.cancel()
 
 
