@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from services.retrieval.bundle import load
+from services.retrieval.merge import blends_of
 from services.retrieval.model import Model
 from services.retrieval.service import RetrievalService
 from services.retrieval.settings import Settings
@@ -34,9 +35,15 @@ def build(settings: Settings, catalogue: Catalogue) -> RetrievalService:
         fresh,
         text,
     )
+    blends = blends_of(
+        [source.name for source in sources],
+        settings.retrieval_shares,
+        settings.retrieval_weights,
+        settings.retrieval_floors,
+    )
     worker = Worker("retrieval", threads=settings.retrieval_threads, max_waiting=settings.retrieval_max_waiting)
     absorb = (fresh.absorb, text.absorb)
-    return RetrievalService(catalogue, sources, absorb, settings.retrieval_shares, settings.retrieval_weights, worker)
+    return RetrievalService(catalogue, sources, absorb, blends, worker)
 
 
 def load_bundle(service: RetrievalService, bundle: Bundle) -> Model:

@@ -11,16 +11,19 @@ from services.retrieval.ask import Found
 from winnow.catalogue import Rows
 from winnow.types import Bits, Floats
 
-RANK_OFFSET = 60.0  # of reciprocal-rank fusion (Cormack, Clarke and Büttcher 2009)
-
 
 @dataclass(frozen=True, slots=True)
 class Blend:
-    """How one source enters: `share` is its part of the places beside the other sources' shares, `weight` its say in
-    the order."""
+    """How one source enters. `share` is its part of the places beside the other sources' shares, `weight` what its
+    score counts in the order. With a `floor` the score counts as log(1 + score / floor): shares and sums of counts,
+    spread over magnitudes, then add up like logarithms of probabilities."""
 
     share: float
     weight: float
+    floor: float = 0.0
+
+    def worth(self, scores: Floats) -> Floats:
+        return self.weight * (np.log1p(scores / self.floor) if self.floor else scores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +40,8 @@ def merge(found: Sequence[Found], blends: Sequence[Blend], n: int) -> Merged:
 
     Sources take turns in proportion to their shares, each with its next best, until `n` distinct rows are in; one that
     runs out leaves its places to the others, and one without a share only fills up at the end. A source is named for
-    the rows it brought this way. The order is weighted reciprocal-rank fusion: the sum over a row's sources of
-    weight / (60 + place).
+    the rows it brought this way. The order is by the sum of all sources' worths, whoever brought the row; equal ones
+    by their turn.
     """
     shares = [max(blend.share, 1e-9) for blend in blends]
     latest = min((n / share for one, share in zip(found, shares, strict=True) if len(one.rows) >= n), default=np.inf)
@@ -53,12 +56,13 @@ def merge(found: Sequence[Found], blends: Sequence[Blend], n: int) -> Merged:
     if len(rows) > n:
         chosen = np.argpartition(earliest, n - 1)[:n]
         came = turn <= earliest[chosen].max()
-        which, source, place = which[came], source[came], place[came]
-    say = np.asarray([blend.weight for blend in blends])[source] / (RANK_OFFSET + place)
-    fused = np.bincount(which, weights=say, minlength=len(rows))
+        which, source = which[came], source[came]
     bits = np.bincount(which, weights=np.exp2(source), minlength=len(rows))
-    chosen = chosen[np.lexsort((chosen, -fused[chosen]))]
-    return Merged(rows[chosen], bits[chosen].astype(np.uint32), columns(found, rows[chosen]))
+    scores = columns(found, rows[chosen])
+    worth = sum((blend.worth(scores[:, n]) for n, blend in enumerate(blends)), np.zeros(len(chosen), np.float32))
+    order = np.lexsort((chosen, earliest[chosen], -worth))
+    chosen = chosen[order]
+    return Merged(rows[chosen], bits[chosen].astype(np.uint32), scores[order])
 
 
 def columns(found: Sequence[Found], rows: Rows) -> Floats:
@@ -69,6 +73,8 @@ def columns(found: Sequence[Found], rows: Rows) -> Floats:
     return scores
 
 
-def blends_of(names: Sequence[str], shares: Mapping[str, float], weights: Mapping[str, float]) -> list[Blend]:
+def blends_of(
+    names: Sequence[str], shares: Mapping[str, float], weights: Mapping[str, float], floors: Mapping[str, float]
+) -> list[Blend]:
     """Per source by name; one that nobody mentions has no share and no say."""
-    return [Blend(shares.get(name, 0.0), weights.get(name, 0.0)) for name in names]
+    return [Blend(shares.get(name, 0.0), weights.get(name, 0.0), floors.get(name, 0.0)) for name in names]

@@ -7,12 +7,13 @@ thread keeps the tables current. One bundle at a time serves; `use` switches bet
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from services.retrieval.ask import NOBODY, Ask, Found, scored
 from services.retrieval.bundle import RetrievalBundle
-from services.retrieval.merge import Blend, Merged, blends_of, merge
+from services.retrieval.merge import Blend, Merged, merge
 from services.retrieval.model import Model
 from services.retrieval.seen import Fingerprints
 from services.retrieval.sources import Source
@@ -30,7 +31,8 @@ MAX_N = 5_000  # candidates in one answer
 
 
 class RetrievalService:
-    """Answers from `sources`, the last resort among them (`trending`) always having enough.
+    """Answers from `sources`, the last resort among them (`trending`) always having enough. `blends` (one per source)
+    say how they come together.
 
     `absorb` are the tables besides the model's that follow the catalogue. Give `changed` every write.
     """
@@ -40,14 +42,13 @@ class RetrievalService:
         catalogue: Catalogue,
         sources: Sequence[Source],
         absorb: Sequence[Absorb],
-        shares: Mapping[str, float],
-        weights: Mapping[str, float],
+        blends: Sequence[Blend],
         worker: Worker,
     ) -> None:
         self._catalogue = catalogue
         self._sources = tuple(sources)
         self._names = tuple(source.name for source in sources)
-        self._blends = blends_of(self._names, shares, weights)
+        self._blends = tuple(blends)
         self._fingerprints = Fingerprints(catalogue)
         self._absorbers = (self._fingerprints.absorb, *absorb)
         self._worker = worker
@@ -207,7 +208,7 @@ class RetrievalService:
         proposals = {"trending": by_name["trending"].propose(model, [ask])[0], **proposals}
         found = [proposals.get(name, Found()) for name in self._names]
         blends = [
-            Blend(0.0 if name == "trending" else blend.share, blend.weight)
+            replace(blend, share=0.0) if name == "trending" else blend
             for name, blend in zip(self._names, self._blends, strict=True)
         ]
         return self._candidates(model, merge(found, blends, ask.n), ())

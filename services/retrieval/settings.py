@@ -10,8 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """`retrieval_address` is where the service listens. Shares and weights are per source (`services.retrieval.merge`):
-    its part of the places, its say in the order; text only competes when a query brings words."""
+    """`retrieval_address` is where the service listens. Shares, weights and floors are per source
+    (`services.retrieval.merge.Blend`); text only competes when a query brings words."""
 
     model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")
 
@@ -32,12 +32,12 @@ class Settings(BaseSettings):
     }
     retrieval_weights: Mapping[str, float] = {
         "tower": 1.0,
-        "sequence": 0.3,
-        "item_to_item": 0.3,
-        "trending": 0.1,
-        "fresh": 0.02,
-        "text": 3.0,
+        "sequence": 0.05,
+        "item_to_item": 0.05,
+        "trending": 0.005,
+        "text": 1.0,
     }
+    retrieval_floors: Mapping[str, float] = {"sequence": 0.001, "item_to_item": 0.01}
     sequence_acts: int = Field(3, ge=1, le=50, description="newest acts whose successors are proposed")
     sequence_decay: float = Field(0.5, gt=0, le=1, description="what the next older act counts")
     item_to_item_acts: int = Field(20, ge=1, le=50, description="newest acts whose companions are proposed")

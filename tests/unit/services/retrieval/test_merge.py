@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.retrieval.ask import Found
-from services.retrieval.merge import RANK_OFFSET, Blend, merge
+from services.retrieval.merge import Blend, merge
 
 
 def found(*rows: int) -> Found:
@@ -41,12 +41,20 @@ def test_a_source_is_named_only_for_what_it_brought_in_its_turn() -> None:
     assert set(merged.sources[merged.rows >= 1000]) == {2}
 
 
-def test_the_order_is_weighted_reciprocal_rank_fusion() -> None:
-    merged = merge([found(1, 2), found(2, 3)], [Blend(0.5, 1.0), Blend(0.5, 0.5)], 3)
-    k = RANK_OFFSET
-    worth = {1: 1 / k, 2: 1 / (k + 1) + 0.5 / k, 3: 0.5 / (k + 1)}
+def test_the_order_is_by_the_sum_of_what_all_sources_scores_are_worth() -> None:
+    cosine = Found(np.asarray([1, 2]), lambda wanted: np.asarray([0, 0.5, 0.4, 0.1], np.float32)[wanted])
+    counted = Found(np.asarray([3, 2]), lambda wanted: np.asarray([0, 0.0, 0.1, 1.0], np.float32)[wanted])
+    blends = [Blend(0.5, 1.0), Blend(0.5, 0.1, floor=0.01)]
+    worth = {1: 0.5, 2: 0.4 + 0.1 * np.log(11), 3: 0.1 + 0.1 * np.log(101)}
+    merged = merge([cosine, counted], blends, 3)
     assert merged.rows.tolist() == sorted(worth, key=lambda row: -worth[row])
     assert dict(zip(merged.rows.tolist(), merged.sources.tolist(), strict=True)) == {1: 1, 2: 3, 3: 2}
+    np.testing.assert_allclose(merged.scores[merged.rows == 2], [[0.4, 0.1]])
+
+
+def test_what_is_worth_the_same_stays_in_the_order_of_the_turns() -> None:
+    merged = merge([found(9, 2, 7), found(5)], [Blend(0.9, 0.0), Blend(0.1, 0.0)], 4)
+    assert merged.rows.tolist() == [9, 2, 7, 5]
 
 
 def test_scores_are_known_for_every_candidate_whoever_proposed_it() -> None:
