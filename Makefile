@@ -9,6 +9,8 @@ MAKEFLAGS += --no-print-directory
 export ORT_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
+# Threads that wait for others sleep instead of spinning: on a shared machine spinning costs more than it saves.
+export OMP_WAIT_POLICY := PASSIVE
 
 DATA ?= ml-100k
 ONCE ?=
