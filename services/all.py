@@ -83,8 +83,8 @@ class Platform:
             http_address=self.settings.rest_address,
             loops=[
                 follow(self.catalogue, self.feature, self.changed),
-                after(self.catalogue.complete, retrieval.follow(self.settings, self.retrieval)),
-                after(self.catalogue.complete, ranking.follow(self.settings, self.ranking)),
+                after(self.catalogue.complete, lambda: retrieval.follow(self.settings, self.retrieval)),
+                after(self.catalogue.complete, lambda: ranking.follow(self.settings, self.ranking)),
                 explanation.follow(self.settings, self.explanation),
                 gateway.remember(self.settings, self.gateway, self.retrieval),
             ],

@@ -21,7 +21,7 @@ async def process(settings: Settings) -> Process:
         grpc_address=settings.ranking_address,
         loops=[
             follow_catalogue(catalogue, features, ranking.changed),
-            after(catalogue.complete, follow(settings, ranking)),
+            after(catalogue.complete, lambda: follow(settings, ranking)),
         ],
         close=[ranking.close],
     )

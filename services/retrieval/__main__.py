@@ -21,7 +21,7 @@ async def process(settings: Settings) -> Process:
         grpc_address=settings.retrieval_address,
         loops=[
             follow_catalogue(catalogue, features, retrieval.changed),
-            after(catalogue.complete, follow(settings, retrieval)),
+            after(catalogue.complete, lambda: follow(settings, retrieval)),
         ],
         close=[retrieval.close],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +20,11 @@ from winnow.errors import WinnowError
 from winnow.serving.http import serve_http
 from winnow.serving.serve import Registration, serve_grpc
 from winnow.serving.signals import until_stopped
-from winnow.serving.telemetry import configure_logging
+from winnow.serving.telemetry import configure_logging, serve_metrics
 
 log = logging.getLogger(__name__)
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 Loop = Coroutine[Any, Any, None]
 
@@ -42,7 +45,7 @@ class Process:
 
     async def run(self, until: Callable[[], Awaitable[None]] = until_stopped) -> None:
         """Serve until `until` returns; then finish what is in flight."""
-        stopping = asyncio.create_task(as_coroutine(until()), name="until-stopped")
+        stopping = asyncio.create_task(awaited(until), name="until-stopped")
         loops = [asyncio.create_task(loop, name=f"loop-{n}") for n, loop in enumerate(self.loops)]
         addresses: dict[str, str] = {}
         faces = []
@@ -71,17 +74,14 @@ class Process:
                 raise outcome
 
 
-async def after(happened: asyncio.Event, loop: Loop) -> None:
-    """`loop`, once `happened` is set."""
-    try:
-        await happened.wait()
-        await loop
-    finally:
-        loop.close()
+async def after(happened: asyncio.Event, loop: Callable[[], Awaitable[None]]) -> None:
+    """`loop()`, once `happened` is set."""
+    await happened.wait()
+    await loop()
 
 
-async def as_coroutine(awaitable: Awaitable[None]) -> None:
-    await awaitable
+async def awaited(call: Callable[[], Awaitable[None]]) -> None:
+    await call()
 
 
 def start(about: str, settings: type[BaseSettings], build: Callable[[Any], Awaitable[Process]]) -> None:
@@ -92,10 +92,17 @@ def start(about: str, settings: type[BaseSettings], build: Callable[[Any], Await
         epilog=environment_of(settings),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--log-level", default="INFO", help="DEBUG, INFO, WARNING or ERROR (default: INFO)")
+    parser.add_argument("--log-level", choices=LEVELS, default="INFO", help="default: INFO")
+    parser.add_argument(
+        "--metrics-address",
+        metavar="HOST:PORT",
+        default=os.environ.get("WINNOW_METRICS_ADDRESS", ""),
+        help="where a process without an HTTP face shows its metrics (default: nowhere; or WINNOW_METRICS_ADDRESS)",
+    )
     arguments = parser.parse_args()
     configure_logging(arguments.log_level)
     try:
+        serve_metrics(arguments.metrics_address)
         uvloop.run(main(settings, build))
     except ValidationError as wrong:
         first = wrong.errors()[0]

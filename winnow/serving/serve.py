@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from winnow.errors import DeadlineExceeded, Unavailable, WinnowError
 from winnow.pipeline import deadline_in
 from winnow.requests import Readiness
 from winnow.serving.status import BUG, MAX_DETAIL, MAX_MESSAGE_BYTES, REQUEST_ID, SLUG, code_of, trailers_of
-from winnow.serving.telemetry import GRPC_REQUESTS, request_id
+from winnow.serving.telemetry import GRPC_REQUESTS, GRPC_SECONDS, request_id
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ class Edge(grpc.aio.ServerInterceptor):
 
 async def answered(method: Any, name: str, request: Any, context: Any) -> Any:
     """The method's answer, or its error as a status. An error nobody listed is a bug: logged whole, told as INTERNAL."""
-    code, detail = grpc.StatusCode.OK, ""
+    code, detail, started = grpc.StatusCode.OK, "", time.perf_counter()
     try:
         return await method(request, context)
     except WinnowError as error:
@@ -138,4 +139,5 @@ async def answered(method: Any, name: str, request: Any, context: Any) -> Any:
         context.set_trailing_metadata(((SLUG, BUG),))
     finally:
         GRPC_REQUESTS.labels(method=name, code=code.name).inc()
+        GRPC_SECONDS.labels(method=name).observe(time.perf_counter() - started)
     return await context.abort(code, detail[:MAX_DETAIL])

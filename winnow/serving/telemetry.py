@@ -15,6 +15,8 @@ from typing import Any
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest, start_http_server
 
+from winnow.errors import InvalidArgument, Unavailable
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that the current task serves; empty outside requests."""
 
@@ -30,6 +32,7 @@ CANDIDATES = Histogram("winnow_candidates", "Candidates per request that retriev
 HTTP_REQUESTS = Counter("winnow_http_requests_total", "HTTP requests answered", ["route", "status"])
 HTTP_SECONDS = Histogram("winnow_http_request_seconds", "Time of one HTTP request", ["route"], buckets=BUCKETS_S)
 GRPC_REQUESTS = Counter("winnow_grpc_requests_total", "gRPC calls answered", ["method", "code"])
+GRPC_SECONDS = Histogram("winnow_grpc_request_seconds", "Time of one gRPC call", ["method"], buckets=BUCKETS_S)
 EVENTS = Counter("winnow_events_total", "Events taken, and duplicates among them", ["outcome"])
 BUNDLE = Gauge("winnow_bundle_info", "1 for the bundle that is serving", ["kind", "version", "bundle"])
 BUNDLES_REFUSED = Counter("winnow_bundles_refused_total", "Bundles that failed their checks at load", ["kind"])
@@ -82,7 +85,14 @@ def metrics_page() -> tuple[bytes, Mapping[str, str]]:
     return generate_latest(), {"content-type": CONTENT_TYPE_LATEST}
 
 
-def serve_metrics(port: int) -> None:
-    """Expose the metrics of a process without an HTTP face on `port`; 0: not at all."""
-    if port:
-        start_http_server(port)
+def serve_metrics(address: str) -> None:
+    """Expose the metrics of a process without an HTTP face on `host:port`; empty: not at all."""
+    if not address:
+        return
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        raise InvalidArgument("must be host:port", field="metrics-address")
+    try:
+        start_http_server(int(port), host.strip("[]") or "0.0.0.0")
+    except OSError as taken:
+        raise Unavailable(f"cannot show metrics on {address}: {taken.strerror}") from taken
