@@ -36,6 +36,7 @@ app.command("bench", context_settings=bench.PASSED_ON)(bench.bench)
 def main() -> None:
     """Run the command line. Exits with 1 when something is wrong, 2 when the command is, 130 after Ctrl-C."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait sleep: spinning starves a shared machine
     prepare()
     try:
         app()
