@@ -62,6 +62,8 @@ class Bench:
     def world(self, world: World, wirings: Sequence[Wiring] = WIRINGS, faces: Sequence[FaceName] = FACES) -> None:
         """Everything about one data set. The kernels are timed before and after: the machine may change meanwhile."""
         kernels = Kernels.load(world)
+        if f"rank.{RANKED}.plain_ms" not in self.figures.values:
+            self.rank(kernels.scorer)
         times = [kernels.measure(self.lengths.kernels_s / 2)]
         for wiring in wirings:
             self.say(f"{world.name}, {wiring}: starting")

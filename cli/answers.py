@@ -9,37 +9,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.console import table
-from winnow.requests import Answer, Recommended
+from winnow.requests import Answer
 
 
 def document(answer: Answer) -> dict[str, Any]:
     """The answer as the REST face words it."""
-    return {
-        "request_id": answer.request_id,
-        "items": [line(item) for item in answer.items],
-        "bundles": dict(answer.bundles),
-        "variant": answer.variant,
-        "skipped": list(answer.skipped),
-        "watermark": answer.watermark,
-        "took_ms": {stage: round(ms, 3) for stage, ms in answer.took_ms.items()},
-    }
+    from services.gateway.answers import answer_json
 
-
-def line(one: Recommended) -> dict[str, Any]:
-    item, reason = one.item, one.reason
-    return {
-        "item_id": one.item_id,
-        "rank": one.rank,
-        "score": one.score,
-        "predictions": None if one.predictions is None else dict(one.predictions),
-        "sources": list(one.sources),
-        "reason": None
-        if reason is None
-        else {"text": reason.text, "fact": reason.fact, "evidence": [*reason.evidence]},
-        "item": None
-        if item is None
-        else {"title": item.title, "categories": [*item.categories], "price": item.price, "image_url": item.image_url},
-    }
+    return answer_json(answer)
 
 
 def answer_table(title: str, answer: Mapping[str, Any]) -> Table:

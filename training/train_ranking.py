@@ -39,14 +39,17 @@ K = 10
 class RankingSettings:
     """How to train the ranker; a batch is `moments` lists."""
 
-    loop: LoopSettings = field(default_factory=lambda: LoopSettings(epochs=3, weight_decay=1e-2))
+    loop: LoopSettings = field(default_factory=lambda: LoopSettings(epochs=2, lr=3e-3, weight_decay=1e-2))
     regularisation: Regularisation = field(default_factory=Regularisation)
     loss: LossWeights = field(default_factory=LossWeights)
     moments: int = 128
     threads: int = 0  # of torch; 0: its own choice
 
 
-PRESETS = {"quick": RankingSettings()}
+PRESETS = {
+    "quick": RankingSettings(),
+    "full": RankingSettings(LoopSettings(epochs=3, lr=3e-3, weight_decay=1e-2), moments=256),
+}
 
 
 def preset(name: str, home: Path | None = None, seed: int = 0) -> RankingSettings:

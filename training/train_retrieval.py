@@ -98,7 +98,6 @@ def train(
         )
 
 
-@torch.no_grad()
 def measure(dataset: Dataset, parts: Split, trained: Trained) -> dict[str, float]:
     """Of the towers alone, on held-out acts: recall@10, recall@100 and NDCG@10 over the whole catalogue."""
     places = Probe.of(dataset, parts, trained.every).places(trained.model)
@@ -220,6 +219,7 @@ class Probe:
         keep = keep[np.linspace(0, len(keep) - 1, min(most, len(keep))).astype(np.int64)] if len(keep) else keep
         return cls(every, positions[keep], people[keep], len(dataset.items))
 
+    @torch.no_grad()
     def places(self, model: TwoTower) -> Ints:
         """(probes,) how many unseen items the towers put before the one that came next."""
         device = model.scale.device

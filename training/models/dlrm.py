@@ -31,7 +31,7 @@ class Regularisation:
     """Ids overfit on small data. `forget` is the share of ids that a training step takes for values never seen."""
 
     forget: float = 0.15
-    dropout: float = 0.1
+    dropout: float = 0.2
     init_std: float = 0.05  # of embeddings
 
 
