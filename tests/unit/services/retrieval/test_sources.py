@@ -235,6 +235,7 @@ def test_text_respects_the_mask() -> None:
     assert found_by(catalogue, text, "red", mask=catalogue.ids != "a") == ["b", "c"]
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text(max_size=60))
 def test_no_query_breaks_the_search(query: str) -> None:
     catalogue, text = library()
