@@ -31,7 +31,7 @@ from winnow.artifacts import Bundle
 from winnow.errors import NotFound
 from winnow.types import HEADS, Floats
 
-MEASURED = 16  # moments per batch when whole lists are scored
+MEASURED = 4  # whole lists scored at a time: what they need stays in the cache
 K = 10
 
 

@@ -74,10 +74,17 @@ async def of_validation(request: Request, error: Exception) -> Response:
 
 async def of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    phrase = HTTPStatus(error.status_code).phrase
-    slug = phrase.lower().replace(" ", "-")
+    slug, title = words_of(error.status_code)
     headers = {"allow": allowed(request)} if error.status_code == METHOD_NOT_ALLOWED else error.headers
-    return problem(error.status_code, slug, phrase, str(error.detail), headers=headers)
+    return problem(error.status_code, slug, title, str(error.detail), headers=headers)
+
+
+def words_of(status: int) -> tuple[str, str]:
+    """Slug and title: the table's where it has the status, HTTP's own for what only HTTP knows."""
+    if row := next((row for row in ERRORS.values() if row.http == status), None):
+        return row.slug, row.title
+    phrase = HTTPStatus(status).phrase
+    return phrase.lower().replace(" ", "-"), phrase
 
 
 def allowed(request: Request) -> str:

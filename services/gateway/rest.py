@@ -50,7 +50,13 @@ def json(body: Any, status: int = 200) -> Response:
 
 def rest(port: Recommender, item_of: Known, max_body_bytes: int, body_s: float) -> FastAPI:
     """The application. `item_of` finds the facts of one item."""
-    app = FastAPI(title="Winnow", version="1", description=ABOUT, responses=problems.DOCUMENTED)
+    app = FastAPI(
+        title="Winnow",
+        version="1",
+        description=ABOUT,
+        responses=problems.DOCUMENTED,
+        redirect_slashes=False,  # a path that is not documented does not exist
+    )
     problems.install(app)
     app.add_middleware(Edge, max_body_bytes=max_body_bytes, body_s=body_s)
     recommendations(app, port)

@@ -163,7 +163,8 @@ async def test_a_body_over_the_limit_is_refused(http: httpx.AsyncClient, chunked
             yield whole[start : start + 1_000]
 
     content: Any = pieces() if chunked else whole
-    problem(await http.post("/v1/events", content=content, headers={"content-type": "application/json"}), 413)
+    answer = await http.post("/v1/events", content=content, headers={"content-type": "application/json"})
+    assert problem(answer, 413)["type"] == "urn:winnow:problem:payload-too-large"
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(http: httpx.AsyncClient) -> None:
@@ -176,10 +177,15 @@ async def test_a_body_that_does_not_come_is_not_waited_for(http: httpx.AsyncClie
 
 
 async def test_an_unknown_route_and_a_wrong_method_are_problems_too(http: httpx.AsyncClient) -> None:
-    problem(await http.get("/v1/nothing"), 404)
+    assert problem(await http.get("/v1/nothing"), 404)["type"] == "urn:winnow:problem:not-found"
     answer = await http.delete("/v1/items/i1")
     problem(answer, 405)
     assert answer.headers["allow"] == "GET, PUT"
+
+
+@pytest.mark.parametrize("path", ["/v1/recommendations/", "/healthz/"])
+async def test_a_slash_too_many_is_an_unknown_route_and_no_redirect(http: httpx.AsyncClient, path: str) -> None:
+    problem(await http.get(path, params={"user_id": "u"}), 404)
 
 
 async def test_a_write_that_fails_says_when_to_come_back(http: httpx.AsyncClient, inner: Inner) -> None:
