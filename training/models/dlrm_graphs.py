@@ -55,7 +55,7 @@ def write_cross(model: Dlrm, file: Path) -> None:
     sides = g.op("Add", "item_hidden", g.op("Unsqueeze", "user_hidden", g.shape(1)))
     sides = g.op("Reshape", sides, g.shape(-1, HIDDEN))
     hidden = g.linear(g.op("Concat", *both, axis=1), array(model.cross_weight()), sides)
-    b_n = g.columns(g.op("Shape", "candidates"), 0, 2, axis=0)
+    b_n = g.op("Shape", "candidates", end=2)
     g.op("Reshape", top(g, model, hidden), g.op("Concat", b_n, g.shape(3), axis=0), name="heads")
     inputs = {
         "user_vectors": ("float32", ("b", model.U, EMBEDDING)),
