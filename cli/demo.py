@@ -20,7 +20,7 @@ from rich.progress import Progress
 
 from cli.answers import answer_table, document, remarks
 from cli.console import bars, note, out
-from cli.homes import BUILD, Data, HomeOption, home_of
+from cli.homes import BUILD, Data, HomeOption, home_of, registry_uri
 from cli.ingest import ingested
 from cli.mlflow_ui import free_port, mlflow_server
 from cli.models import Workshop, registry_of, release
@@ -155,6 +155,7 @@ def serve(story: Story, positive_value: float, once: bool) -> None:
     configure_logging("WARNING")
     settings = Settings(
         home=story.home,
+        mlflow_uri=registry_uri(story.home),
         positive_value=positive_value,
         rest_address=f"{HOST}:{free_port(PORTS['rest'])}",
         gateway_address=f"{HOST}:{free_port(PORTS['grpc'])}",

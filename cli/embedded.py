@@ -62,8 +62,8 @@ async def embedded(home: Path, through: Through = lambda _, port: port) -> Async
     from services.ranking import build as ranking
     from services.retrieval import build as retrieval
 
-    settings, catalogue, registry = Settings(home=home), Catalogue(), registry_of(home)
-    features = ReadOnlyFeatures(home)
+    settings, catalogue, features = Settings(home=home), Catalogue(), ReadOnlyFeatures(home)
+    registry = registry_of(home, settings.registry_uri)
     await everything(catalogue, features)
     retrieving, rating = retrieval.build(settings, catalogue), ranking.build(settings, catalogue)
     try:

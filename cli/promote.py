@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import show, table
-from cli.homes import AsJson, Data, HomeOption, home_of, registry_uri
+from cli.homes import AsJson, Data, HomeOption, home_of
+from cli.models import registry_of
 from winnow.artifacts import Kind
 from winnow.errors import InvalidArgument, NotFound
-from winnow.registry import MlflowRegistry, Version, model_name
+from winnow.registry import Version, model_name
 
 
 class Model(StrEnum):
@@ -38,7 +39,7 @@ def promote(
 ) -> None:
     """Make a version the champion, or list the versions."""
     folder = home_of(data, home)
-    registry = MlflowRegistry(mlflow or registry_uri(folder), folder / "state" / "bundles")
+    registry = registry_of(folder, mlflow)
     kinds = [KINDS[model]] if model else list(KINDS.values())
     if version:
         if not version.isdigit():

@@ -14,6 +14,7 @@ from cli.models import Workshop, champion_bundle, registry_of
 from cli.promote import Uri
 from winnow.artifacts import Bundle
 from winnow.errors import FailedPrecondition
+from winnow.home import DATASET
 from winnow.registry import MlflowRegistry, model_name
 
 app = typer.Typer(help="Train a model of a home and register it.", no_args_is_help=True)
@@ -87,12 +88,12 @@ def ranking(
 
 def planned(home: Path, preset: str, seed: int, promote: bool, mlflow: str, as_json: bool) -> Plan:
     """The options, checked; live events count as content, so that a training after them learns from them."""
+    if not (home / DATASET).is_file():
+        raise FailedPrecondition(f"{home} holds no data set; run winnow ingest first")
     from training.train_retrieval import PRESETS
 
     if preset not in PRESETS:
         raise typer.BadParameter(f"one of {', '.join(PRESETS)}", param_hint="--preset")
-    if not (home / "dataset.json").is_file():
-        raise FailedPrecondition(f"{home} holds no data set; run winnow ingest first")
     workshop = Workshop(home, "", preset=preset, seed=seed)
     workshop.content = workshop.dataset.snapshot
     return Plan(workshop, registry_of(home, mlflow), promote, as_json)
