@@ -110,9 +110,8 @@ def answers(
     outcomes: dict[int, Outcome] = {}
     counted = []
     own = dataset.acts_of(person)
-    for act in own[np.searchsorted(own, before) :].tolist():
-        if dataset.acts.at[act] > at + ATTRIBUTION_S:
-            break
+    end = np.searchsorted(dataset.acts.at, at + ATTRIBUTION_S, "right")
+    for act in own[np.searchsorted(own, before) : np.searchsorted(own, end)].tolist():
         item = int(dataset.acts.item[act])
         if item in items:
             counted.append(act)
