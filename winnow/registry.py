@@ -153,9 +153,10 @@ class MlflowRegistry:
         client.get_model_version(name, version.number)
         client.set_registered_model_alias(name, alias, version.number)
 
-    @translated
     def versions(self, kind: Kind) -> list[Version]:
-        return sorted(self._find(kind), key=lambda version: int(version.number), reverse=True)
+        if self._database is not None and not self._database.exists():
+            return []
+        return sorted(self._versions(kind), key=lambda version: int(version.number), reverse=True)
 
     def errors(self) -> tuple[type[Exception], ...]:
         """What a call to MLflow can raise when something outside this process is wrong."""
@@ -180,6 +181,10 @@ class MlflowRegistry:
                 return None
             raise
         return Version(kind, str(found.version), found.tags.get(TAG, ""))
+
+    @translated
+    def _versions(self, kind: Kind) -> list[Version]:
+        return self._find(kind)
 
     @translated
     def _fetch(self, version: Version, target: Path) -> Path:

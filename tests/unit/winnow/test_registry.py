@@ -45,7 +45,9 @@ def first(home: Path, registry: MlflowRegistry) -> tuple[Bundle, Version]:
 
 
 def test_nothing_is_champion_of_a_home_without_a_registry(tmp_path: Path) -> None:
-    assert MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", tmp_path).champion("retrieval") is None
+    registry = MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    assert registry.champion("retrieval") is None
+    assert registry.versions("retrieval") == []
     assert not list(tmp_path.iterdir()), "asking must not make a database"
 
 

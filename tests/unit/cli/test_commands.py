@@ -1,0 +1,102 @@
+"""Commands as they are typed: tables, JSON, and errors of one line that say what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.homes import evaluation_home, home_of
+from cli.main import app, main
+from cli.models import registry_of
+from tests.unit.winnow.test_registry import bundle
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with two registered versions of retrieval, the first of them promoted."""
+    home = tmp_path_factory.mktemp("home")
+    registry = registry_of(home)
+    first, _ = (registry.register(bundle(home / "bundles" / name, name)) for name in ("one", "two"))
+    registry.promote(first)
+    return home
+
+
+def test_every_verb_has_help() -> None:
+    names = [command.name for command in app.registered_commands]
+    assert len(names) >= 8
+    for verb in [[name] for name in names if name] + [["train"], ["train", "retrieval"], ["train", "ranking"]]:
+        asked = CliRunner().invoke(app, [*verb, "--help"])
+        assert asked.exit_code == 0, verb
+        assert "usage" in asked.output.lower()
+
+
+def test_promote_moves_the_champion_and_shows_who_it_is(home: Path) -> None:
+    def champions(*words: str) -> list[str]:
+        shown = CliRunner().invoke(app, ["promote", *words, "--home", str(home), "--json"])
+        assert shown.exit_code == 0
+        return [v["version"] for v in json.loads(shown.output)["retrieval"] if v["champion"]]
+
+    assert champions() == ["1"]
+    assert champions("retrieval", "2") == ["2"]
+    assert champions("retrieval", "1") == ["1"]
+
+
+def test_promote_prints_a_table_for_people(home: Path) -> None:
+    shown = CliRunner().invoke(app, ["promote", "--home", str(home)])
+    assert "winnow-retrieval" in shown.output
+    assert "champion" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["ingest", "--data", "no-such-set"], 1, "no data set no-such-set"),
+        (["promote", "--home", "empty"], 1, "winnow train registers one"),
+        (["promote", "retrieval", "newest", "--home", "empty"], 2, "version: must be a number"),
+        (["recommend"], 2, "user_id: give a user_id or a session_id"),
+        (["recommend", "--user", "u", "-n", "1000"], 2, "n: must be between 1 and 100"),
+        (["recommend", "--user", "u", "--url", "http://127.0.0.1:9"], 1, "start one with winnow serve"),
+        (["train", "ranking", "--home", "empty"], 1, "run winnow ingest first"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    words: list[str],
+    status: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["winnow", *words])
+    for name in [name for name in os.environ if name.startswith("WINNOW_")]:
+        monkeypatch.delenv(name)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    assert ended.value.code == status
+    assert said in printed.err
+    assert printed.out == ""
+    assert len([line for line in printed.err.splitlines() if line.startswith(("error: ", "Error: "))]) == 1
+
+
+def test_the_module_is_the_command() -> None:
+    ran = subprocess.run([sys.executable, "-m", "cli", "recommend"], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 2
+    assert ran.stderr == "error: user_id: give a user_id or a session_id\n"
+
+
+def test_homes_are_named_after_their_data() -> None:
+    assert home_of("ml-100k") == Path("build/homes/ml-100k")
+    assert home_of("some/folder/of mine") == Path("build/homes/of-mine")
+    assert home_of("generated:100,20") == Path("build/homes/generated-100-20")
+    assert home_of("../..") == Path("build/homes/data")
+    assert home_of("ml-100k", Path("elsewhere")) == Path("elsewhere")
+    assert evaluation_home("ml-1m") == Path("build/evaluate/ml-1m")
