@@ -137,12 +137,14 @@ def make_index(vectors: npt.NDArray[np.float32], kind: str) -> Any:
     if kind == "hnsw":
         index = faiss.IndexHNSWFlat(DIM, 32, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = 80
+    if kind == "fp16":
+        index = faiss.IndexScalarQuantizer(DIM, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     index.add(vectors)
     return index
 
 
 def tiny_retrieval_bundle(path: Path, items: Sequence[Item], *, index: str = "flat", seed: int = 0) -> Bundle:
-    """Write, seal and open a retrieval bundle of these items in the folder `path`; `index` is flat or hnsw."""
+    """Write, seal and open a retrieval bundle of these items in the folder `path`; `index` is flat, fp16 or hnsw."""
     path.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     item_views, people = make_views(items)

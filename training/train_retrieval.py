@@ -59,7 +59,7 @@ class RetrievalSettings:
 
 PRESETS = {
     "quick": RetrievalSettings(LoopSettings(epochs=5, lr=2e-3, warmup_steps=50, patience=2), windows=32),
-    "full": RetrievalSettings(LoopSettings(epochs=20, lr=1e-3, warmup_steps=200, patience=4)),
+    "full": RetrievalSettings(LoopSettings(epochs=14, lr=2e-3, warmup_steps=200, patience=3), windows=32),
 }
 
 

@@ -34,9 +34,11 @@ def read(kind: str, vectors: Floats, folder: Path) -> VectorIndex:
 
 KINDS: dict[str, Callable[[Floats, Path], VectorIndex]] = {
     "flat": lambda vectors, folder: read("flat", vectors, folder),
+    "fp16": lambda vectors, folder: read("fp16", vectors, folder),
     "hnsw": lambda vectors, folder: read("hnsw", vectors, folder),
     "exact": lambda vectors, folder: ExactIndex(vectors),
 }
+CLOSE = {"flat": 1e-5, "fp16": 1e-3, "hnsw": 1e-5, "exact": 1e-5}
 VECTORS, ROWS = unit(N, 1), np.random.default_rng(2).permutation(N)  # slot n holds row ROWS[n]
 
 
@@ -87,9 +89,11 @@ def test_every_place_is_filled_with_matching_rows_and_nearly_the_nearest(
         assert (found[n, len(wanted) :] == -1).all()
         assert np.isneginf(scores[n, len(wanted) :]).all()
         assert (np.diff(scores[n, : len(wanted)]) <= 1e-6).all()
-        np.testing.assert_allclose(scores[n, : len(got)], [TABLE[row] @ vector for row in got], atol=1e-5)
-        if lasting.kind == "hnsw":
-            assert len(set(got) & set(wanted)) >= 0.9 * len(wanted) - 1  # the graph is approximate
+        np.testing.assert_allclose(
+            scores[n, : len(got)], [TABLE[row] @ vector for row in got], atol=CLOSE[lasting.kind]
+        )
+        if lasting.kind in ("hnsw", "fp16"):
+            assert len(set(got) & set(wanted)) >= 0.9 * len(wanted) - 1
         else:
             assert got == wanted
 
@@ -105,7 +109,7 @@ def test_an_added_vector_is_found_by_the_next_search(index: VectorIndex) -> None
     for n, vector in enumerate(new):
         scores, found = index.search(vector[None], 3, None, nothing(1))
         assert found[0, 0] == N + n
-        assert scores[0, 0] == pytest.approx(1.0, abs=1e-5)
+        assert scores[0, 0] == pytest.approx(1.0, abs=1e-3)
 
 
 def test_a_row_that_gets_another_vector_is_found_by_that_one_only(index: VectorIndex) -> None:
@@ -114,7 +118,7 @@ def test_a_row_that_gets_another_vector_is_found_by_that_one_only(index: VectorI
     assert index.search(new[None], 1, None, nothing(1))[1].tolist() == [[row]]
     scores, found = index.search(old[None], N + 10, None, nothing(1))
     assert sorted(found[0][found[0] >= 0].tolist()) == list(range(N))
-    assert scores[0][found[0] == row] == pytest.approx([old @ new], abs=1e-5)
+    assert scores[0][found[0] == row] == pytest.approx([old @ new], abs=1e-3)
 
 
 def test_a_row_can_go_back_to_its_first_vector(index: VectorIndex) -> None:
@@ -123,7 +127,7 @@ def test_a_row_can_go_back_to_its_first_vector(index: VectorIndex) -> None:
     index.bind(np.asarray([7]), np.asarray([row]))
     scores, found = index.search(VECTORS[7][None], N + 10, None, nothing(1))
     assert found[0, 0] == row
-    assert scores[0, 0] == pytest.approx(1.0, abs=1e-5)
+    assert scores[0, 0] == pytest.approx(1.0, abs=1e-3)
     assert (found[0] >= 0).sum() == N
 
 

@@ -15,7 +15,7 @@ from winnow.features import ITEM_TOWER, USER_TOWER, Schema, fit_scales, fit_voca
 from winnow.types import HISTORY
 
 ITEMS = 40
-SIZES = TowerSizes(dropout=0.0, cold_items=0.0, cold_users=0.0)
+SIZES = TowerSizes(dropout=0.0, cold_items=0.0, cold_users=0.0, bare_users=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -153,14 +153,20 @@ def test_the_temperature_stays_within_its_bounds(model: TwoTower) -> None:
 
 
 def test_in_training_some_ids_hide_behind_their_bucket(model: TwoTower) -> None:
-    model.sizes = TowerSizes(dropout=0.0, cold_items=1.0, cold_users=1.0)
+    model.sizes = TowerSizes(dropout=0.0, cold_items=1.0, cold_users=1.0, bare_users=0.0)
     model.train()
     torch.manual_seed(0)
-    hidden = model.hide_users(torch.full((200, HISTORY, len(model.user.tables)), 9))[:, 0, model.user_column]
+    ids = torch.full((200, HISTORY, len(model.user.tables)), 9)
+    hidden = model.hide_users(ids)[:, 0, model.user_column]
+    model.sizes = TowerSizes(cold_users=0.0, bare_users=0.5)
+    bare = model.hide_users(ids)
+    model.sizes = TowerSizes(dropout=0.0, cold_items=1.0)
     cold = model.vectors_of(torch.arange(ITEMS))
     model.sizes = SIZES
     model.eval()
     assert set(hidden.tolist()) == {0, 1}  # nobody, or the bucket
+    assert 60 < int((bare == 9).all(dim=(1, 2)).sum()) < 140
+    assert set(bare.flatten().tolist()) == {0, 9}
     ids = model.item_ids.clone()
     ids[:, model.id_column] = 1
     assert torch.allclose(cold, model.item(ids, model.item_numbers), atol=1e-6)

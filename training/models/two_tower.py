@@ -39,6 +39,7 @@ class TowerSizes:
     dropout: float = 0.2
     cold_items: float = 0.1  # share of items whose id is hidden behind its hash bucket while training
     cold_users: float = 0.8  # the same for people; high, so that the tower lives off the history
+    bare_users: float = 0.3  # share of the sequences that know nothing but the history: no id, no traits, no moment
     temperature: float = 0.07  # to start from
     mask_seen: bool = True  # items of a person's own window are no negatives for them
 
@@ -244,13 +245,14 @@ class TwoTower(nn.Module):
         return self.item(ids, self.item_numbers[rows.clamp(min=0)]) * (rows >= 0).unsqueeze(1)
 
     def hide_users(self, ids: Tensor) -> Tensor:
-        """A person is a stranger (their bucket) or anonymous (nothing) in a share of the sequences."""
-        if not (self.training and self.sizes.cold_users):
+        """A person is a stranger (their bucket) or anonymous (nothing) in a share of the sequences, or all facts lack."""
+        if not self.training:
             return ids
         own, draw = ids[..., self.user_column], torch.rand(len(ids), 1, device=ids.device)
         own = torch.where(draw < self.sizes.cold_users, self.user_buckets[own], own)
         own = torch.where(draw < self.sizes.cold_users / 2, torch.zeros_like(own), own)
-        return torch.cat([ids[..., : self.user_column], own.unsqueeze(-1), ids[..., self.user_column + 1 :]], -1)
+        ids = torch.cat([ids[..., : self.user_column], own.unsqueeze(-1), ids[..., self.user_column + 1 :]], -1)
+        return ids * (torch.rand(len(ids), 1, 1, device=ids.device) >= self.sizes.bare_users)
 
 
 def log_inclusion(share: Tensor, draws: int) -> Tensor:

@@ -1,0 +1,213 @@
+"""Retrieval trained on a world whose right answer is visible: everybody acts on items of one colour."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.retrieval.bundle import load as load_for_serving
+from services.retrieval.bundle import no_history
+from tests.training.worlds import COLOURS, colour_world
+from training.dataset import Dataset
+from training.loop import LoopSettings
+from training.models.two_tower import TowerSizes
+from training.retrieval_bundle import Trained, write_index
+from training.split import Split, split
+from training.train_retrieval import Probe, RetrievalSettings, fit_towers, gain, train
+from winnow.artifacts import Bundle, open_bundle
+from winnow.features import ItemView, UserView
+from winnow.inference import OnnxModel
+from winnow.types import HISTORY, Context, Floats, Item, Person, UserState
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = RetrievalSettings(
+    LoopSettings(epochs=12, lr=2e-3, warmup_steps=20), TowerSizes(dropout=0.1), windows=4, neighbours=10, threads=1
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def dataset(home: Path) -> Dataset:
+    return colour_world(home, acts=20)
+
+
+@pytest.fixture(scope="module")
+def parts(dataset: Dataset) -> Split:
+    return split(dataset, "evaluate")
+
+
+@pytest.fixture(scope="module")
+def bundle(dataset: Dataset, parts: Split, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    made = train(dataset, parts, SETTINGS, tmp_path_factory.mktemp("bundles"))
+    assert made is not None
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Dataset, parts: Split) -> Trained:
+    return fit_towers(dataset, parts, SETTINGS, None)
+
+
+class Serving:
+    """The towers of a bundle, as a service asks them."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.loaded = load_for_serving(bundle, OnnxModel)
+        self.colour = np.array([int(item_id[1:]) % 3 for item_id in self.loaded.item_ids])
+
+    def item(self, item: Item) -> Floats:
+        ids, numbers = self.loaded.item_schema.encode([ItemView(item)])
+        return self.loaded.item_tower.run({"ids": ids, "numbers": numbers})["vector"][0]
+
+    def person(self, person: Person, vectors: Floats) -> Floats:
+        """Somebody who rated the items of these vectors, just as well as everybody."""
+        ids, _ = self.loaded.user_schema.encode([UserView(UserState(person), Context(), lambda _: None)])
+        inputs = no_history(1, self.loaded.dim)
+        if len(vectors):
+            inputs["history"][0, HISTORY - len(vectors) :] = vectors
+            inputs["history_types"][0, HISTORY - len(vectors) :] = self.loaded.type_codes["rating"]
+        return self.loaded.user_tower.run({"ids": ids, **inputs})["vector"][0]
+
+    def share(self, vector: Floats, colour: int, k: int = 10) -> float:
+        """How many of the nearest k items have this colour."""
+        nearest = np.argsort(-(self.loaded.vectors @ vector))[:k]
+        return float((self.colour[nearest] == colour).mean())
+
+
+@pytest.fixture(scope="module")
+def serving(bundle: Bundle) -> Serving:
+    return Serving(bundle)
+
+
+def test_the_towers_find_the_next_act_where_popularity_does_not(
+    dataset: Dataset, parts: Split, trained: Trained
+) -> None:
+    probe = Probe.of(dataset, parts, trained.every)
+    counts = np.bincount(trained.known.acts.item, minlength=len(dataset.items))
+    popular = []
+    for position, person in zip(probe.positions, probe.people, strict=True):
+        unseen = counts.copy()
+        unseen[trained.every.acts.item[trained.every.starts[person] : position]] = -1
+        popular.append(int((unseen > unseen[trained.every.acts.item[position]]).sum()))
+    places = probe.places(trained.model)
+    assert (places < 12).mean() > 0.9  # 11 or 12 of 30 are left of the own colour, and 60 of the others
+    assert gain(places) > 1.5 * gain(np.asarray(popular))
+
+
+def test_the_loss_fell_and_the_metrics_are_in_the_manifest(bundle: Bundle, trained: Trained) -> None:
+    assert trained.history.losses[-1] < trained.history.losses[0]
+    assert bundle.metrics["recall_at_100"] == 1.0
+    assert 0 < bundle.metrics["ndcg_at_10"] <= bundle.metrics["recall_at_10"] <= 1
+
+
+def test_serving_takes_the_bundle_and_its_vectors_are_the_towers(bundle: Bundle, serving: Serving) -> None:
+    loaded = serving.loaded
+    assert np.allclose(np.linalg.norm(loaded.vectors, axis=1), 1.0, atol=1e-5)
+    known = Item("i7", title="Thing 7", categories=("green",))
+    assert np.allclose(serving.item(known), loaded.vectors[loaded.item_ids.index("i7")], atol=1e-5)
+    assert bundle.facts["index"] == {
+        "kind": "flat",
+        "recall_at_100": 1.0,
+        "bytes_per_item": bundle.facts["index"]["bytes_per_item"],
+    }
+
+
+@pytest.mark.parametrize("colour", range(3))
+def test_a_new_item_lands_near_its_category_by_its_attributes_alone(serving: Serving, colour: int) -> None:
+    fresh = Item("never-seen", title="Something else", categories=(COLOURS[colour],))
+    assert serving.share(serving.item(fresh), colour) >= 0.8
+
+
+@pytest.mark.parametrize("colour", range(3))
+def test_a_stranger_is_known_by_what_they_do_also_with_new_items(serving: Serving, colour: int) -> None:
+    stranger = Person(user_id="never-seen")
+    old = serving.loaded.vectors[serving.colour == colour][:3]
+    new = np.stack([serving.item(Item(f"new{n}", categories=(COLOURS[colour],))) for n in range(3)])
+    for history in (old, new):
+        assert serving.share(serving.person(stranger, history), colour) >= 0.8
+
+
+def test_a_stranger_without_a_history_gets_a_finite_answer(serving: Serving) -> None:
+    for person in (Person(user_id="never-seen"), Person(session_id="anonymous")):
+        vector = serving.person(person, np.empty((0, 128), np.float32))
+        assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_what_follows_and_what_goes_together_has_the_same_colour(serving: Serving) -> None:
+    for table in (serving.loaded.follows, serving.loaded.together):
+        rows, found = np.nonzero(table.places >= 0)
+        assert len(rows) > 500
+        assert (serving.colour[table.places[rows, found]] == serving.colour[rows]).all()
+
+
+def test_the_same_data_and_seed_give_the_same_bundle(
+    dataset: Dataset, parts: Split, bundle: Bundle, tmp_path: Path
+) -> None:
+    again = train(dataset, parts, SETTINGS, tmp_path)
+    assert again is not None
+    assert again.id == bundle.id
+    assert again.path == tmp_path / bundle.id
+
+
+def test_nothing_after_the_training_part_is_in_the_bundle(
+    dataset: Dataset, parts: Split, trained: Trained, bundle: Bundle
+) -> None:
+    assert (parts.train[trained.known.act_rows]).all()
+    assert bundle.facts["stats_at"] == dataset.acts.at[parts.train].max()
+    other = fit_towers(
+        dataset, replace(parts, train=parts.train & (np.arange(len(parts.train)) % 2 == 0)), SETTINGS, None
+    )
+    assert len(other.known.acts) < len(trained.known.acts)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_bundle(home: Path, dataset: Dataset) -> None:
+    command = "-m torch.distributed.run --standalone --nproc-per-node 2 -m training.train_retrieval --preset quick"
+    done = subprocess.run(
+        [sys.executable, *command.split(), "--home", str(home), "--purpose", "evaluate"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=240,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (made,) = (home / "bundles").iterdir()
+    assert open_bundle(made, "retrieval").data["snapshot"] == dataset.snapshot
+
+
+def test_a_graph_that_finds_enough_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.retrieval_bundle.HNSW_FROM", 1_000)
+    rng = np.random.default_rng(0)
+    vectors = unit(rng.standard_normal((2_000, 128), np.float32))
+    found = write_index(tmp_path, vectors, unit(vectors[:50] + 0.05 * rng.standard_normal((50, 128), np.float32)))
+    assert found["kind"] == "hnsw"
+    assert found["recall_at_100"] >= 0.98
+    assert found["bytes_per_item"] > 512
+
+
+def test_a_graph_that_misses_too_much_gives_way_to_half_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.retrieval_bundle.HNSW_FROM", 1_000)
+    monkeypatch.setattr("training.retrieval_bundle.HNSW_SEARCH", 1)
+    monkeypatch.setattr("training.retrieval_bundle.HNSW_BUILD", 4)
+    monkeypatch.setattr("training.retrieval_bundle.HNSW_LINKS", 2)
+    vectors = unit(np.random.default_rng(0).standard_normal((2_000, 128), np.float32))
+    found = write_index(tmp_path, vectors, vectors[:50])
+    assert found["kind"] == "fp16"
+    assert found["recall_at_100"] >= 0.98
+    assert 256 <= found["bytes_per_item"] < 300
+
+
+def unit(vectors: Floats) -> Floats:
+    rows: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return rows
