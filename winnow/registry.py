@@ -22,6 +22,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from winnow import registry_file
 from winnow.artifacts import MANIFEST, Bundle, Kind
 from winnow.errors import NotFound, Unavailable
 
@@ -87,6 +88,7 @@ def model_name(kind: Kind) -> str:
 
 
 Method = Callable[Concatenate["MlflowRegistry", P], T]
+Look = Callable[[Path, str, str, str, float], registry_file.Row | None]
 
 
 def translated(method: Method[P, T]) -> Method[P, T]:
@@ -119,9 +121,15 @@ class MlflowRegistry:
         self._lock = threading.Lock()
 
     def champion(self, kind: Kind) -> Version | None:
-        if self._database is not None and not self._database.exists():
+        if self._database is None:
+            return self._champion(kind)
+        if not self._database.exists():
             return None
-        return self._champion(kind)
+        try:
+            row = self._read(registry_file.by_alias, kind, CHAMPION)
+        except registry_file.Unfamiliar:
+            return self._champion(kind)
+        return None if row is None else Version(kind, row.number, row.tag)
 
     def fetch(self, version: Version) -> Path:
         cached = self.cache / f"{version.kind}-{version.number}-{version.bundle or 'bundle'}"
@@ -186,9 +194,8 @@ class MlflowRegistry:
     def _versions(self, kind: Kind) -> list[Version]:
         return self._find(kind)
 
-    @translated
     def _fetch(self, version: Version, target: Path) -> Path:
-        source = self._open().get_model_version(model_name(version.kind), version.number).source
+        source = self._source(version)
         local = Path(source.removeprefix("file://"))
         if not local.is_absolute():
             self._download(source, target)
@@ -196,6 +203,30 @@ class MlflowRegistry:
         if not (local / MANIFEST).is_file():
             raise NotFound(f"{model_name(version.kind)} version {version.number}: its files are gone from {local}")
         return local
+
+    def _source(self, version: Version) -> str:
+        """Where the files of a version are."""
+        if self._database is None or not self._database.exists():
+            return self._asked_source(version)
+        try:
+            row = self._read(registry_file.by_number, version.kind, version.number)
+        except registry_file.Unfamiliar:
+            return self._asked_source(version)
+        if row is None:
+            raise NotFound(f"{model_name(version.kind)} has no version {version.number}")
+        return row.source
+
+    @translated
+    def _asked_source(self, version: Version) -> str:
+        return str(self._open().get_model_version(model_name(version.kind), version.number).source)
+
+    def _read(self, look: Look, kind: Kind, wanted: str) -> registry_file.Row | None:
+        """One look into the file. Raises Unavailable, registry_file.Unfamiliar."""
+        assert self._database is not None
+        try:
+            return look(self._database, model_name(kind), wanted, TAG, SQLITE_WAIT_S)
+        except sqlite3.Error as broken:
+            raise Unavailable(f"registry {self.uri}: {first_line(broken)}") from broken
 
     def _open(self) -> Any:
         """The MLflow client, made once. A damaged database is found here: MLflow would retry it for 100 s."""
@@ -238,6 +269,7 @@ class MlflowRegistry:
     def _tags(self, bundle: Bundle) -> dict[str, str]:
         return {TAG: bundle.id} | {f"data.{name}": str(value)[:500] for name, value in bundle.data.items()}
 
+    @translated
     def _download(self, source: str, target: Path) -> None:
         """Whole or not at all: into a folder beside the target, then renamed."""
         from mlflow.artifacts import download_artifacts

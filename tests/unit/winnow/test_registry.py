@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,45 @@ def test_the_alias_moved_elsewhere_is_seen_by_the_next_poll(
     ui.delete_registered_model_alias("winnow-retrieval", "champion")
     assert registry.champion("retrieval") is None
     assert registry.versions("retrieval")[:2] == [second, first[1]]
+
+
+def test_the_champion_of_a_file_is_found_without_mlflow(
+    home: Path, registry: MlflowRegistry, first: tuple[Bundle, Version]
+) -> None:
+    registry.promote(first[1])
+    code = (
+        "import sys; from pathlib import Path; from winnow.registry import MlflowRegistry;"
+        f"registry = MlflowRegistry('sqlite:///{home}/mlflow.db', Path('{home}/cache'));"
+        "version = registry.champion('retrieval'); print(version.number, version.bundle, registry.fetch(version));"
+        "assert 'mlflow' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True)
+    assert done.stdout.split() == [first[1].number, first[0].id, str(registry.fetch(first[1]))]
+
+
+def test_the_file_and_mlflow_give_the_same_answers(
+    home: Path, registry: MlflowRegistry, first: tuple[Bundle, Version]
+) -> None:
+    """Also of a champion that was deleted, and of a file of another layout, where MLflow is asked."""
+    from mlflow.tracking import MlflowClient
+
+    second = registry.register(bundle(home / "bundles" / "deleted", "deleted"))
+    registry.promote(second)
+    assert registry.champion("retrieval") == registry._champion("retrieval") == second
+    assert registry._source(second) == registry._asked_source(second)
+    MlflowClient(registry.uri, registry.uri).delete_model_version("winnow-retrieval", second.number)
+    assert registry.champion("retrieval") == registry._champion("retrieval")
+    for ask in (registry._source, registry._asked_source):
+        with pytest.raises(NotFound):
+            ask(second)
+
+
+def test_a_file_of_another_layout_is_left_to_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sqlite3.connect(tmp_path / "mlflow.db").execute("CREATE TABLE other (name TEXT)").connection.close()
+    registry = MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    asked = Version("retrieval", "7", "from-mlflow")
+    monkeypatch.setattr(registry, "_champion", lambda kind: asked)
+    assert registry.champion("retrieval") == asked
 
 
 def test_a_model_nobody_registered_has_no_champion(registry: MlflowRegistry, first: tuple[Bundle, Version]) -> None:
