@@ -88,19 +88,20 @@ def process(module: str, env: Mapping[str, str], log: Path) -> Iterator[subproce
 def wait_until_ready(port: int, started: Mapping[str, subprocess.Popen[bytes]], logs: Path) -> None:
     """Return when `/readyz` says so."""
     until, said = time.monotonic() + READY_S, ""
-    while time.monotonic() < until:
-        for name, one in started.items():
-            if one.poll() is not None:
-                raise NotReady(f"{name} ended with {one.returncode}\n{tail(logs / f'{name}.log')}")
-        try:
-            answer = httpx.get(f"http://{HOST}:{port}/readyz", timeout=2.0)
-        except httpx.TransportError as away:
-            said = repr(away)
-        else:
-            if answer.status_code == 200:
-                return
-            said = answer.text
-        time.sleep(0.2)
+    with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=2.0, trust_env=False) as client:
+        while time.monotonic() < until:
+            for name, one in started.items():
+                if one.poll() is not None:
+                    raise NotReady(f"{name} ended with {one.returncode}\n{tail(logs / f'{name}.log')}")
+            try:
+                answer = client.get("/readyz")
+            except httpx.TransportError as away:
+                said = repr(away)
+            else:
+                if answer.status_code == 200:
+                    return
+                said = answer.text
+            time.sleep(0.2)
     raise NotReady(f"not ready after {READY_S:g} s: {said}\n" + "\n".join(tail(logs / f"{n}.log") for n in started))
 
 

@@ -1,0 +1,173 @@
+"""One program that runs in the background: start it, wait until it answers, freeze it, kill it, stop it.
+
+What is started outlives this process unless it is stopped: a file beside its log says which process it is, so that
+another command, later, finds the same one. Knows nothing of what the programs are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from winnow.errors import Unavailable
+
+HOST = "127.0.0.1"
+POLL_S = 0.1
+LOG_LINES = 15
+
+Probe = Callable[[], str]
+"""Asks a program for a real answer: "" when it gives one, else why it does not. Never waits longer than a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run. Its data, its log and the note on its process lie in `folder`; `env` is added to ours."""
+
+    name: str
+    command: tuple[str, ...]
+    folder: Path
+    ready: Probe
+    env: Mapping[str, str] = field(default_factory=dict)
+    ready_s: float = 60.0
+    stop_s: float = 20.0
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def note(self) -> Path:
+        return self.folder / f"{self.name}.process.json"
+
+
+class Running:
+    """A program's process, with everything it started itself."""
+
+    def __init__(self, program: Program, process: psutil.Process) -> None:
+        self.program = program
+        self.process = process
+
+    def wait_until_ready(self) -> None:
+        """Raises Unavailable with the end of the log when the program ends, or time runs out, before it answers."""
+        until = time.monotonic() + self.program.ready_s
+        while why := self.program.ready():
+            if not alive(self.process):
+                raise Unavailable(f"{self.program.name} ended at once:\n{tail(self.program.log)}")
+            if time.monotonic() > until:
+                raise Unavailable(
+                    f"{self.program.name} does not answer after {self.program.ready_s:g} s ({why}):\n"
+                    f"{tail(self.program.log)}"
+                )
+            time.sleep(POLL_S)
+
+    def freeze(self) -> None:
+        """SIGSTOP to all of it: connections stay open and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut would end it."""
+        self._signal(signal.SIGKILL)
+        self._wait()
+        self.program.note.unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """SIGTERM to the process itself, and after `stop_s` SIGKILL to what is left of it."""
+        self.thaw()
+        if alive(self.process):
+            self.process.terminate()
+            with suppress(psutil.TimeoutExpired):
+                self.process.wait(self.program.stop_s)
+        self.kill()
+
+    def _signal(self, number: int) -> None:
+        """To the process group: whatever the program started belongs to it."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def _wait(self) -> None:
+        try:
+            self.process.wait(5.0)
+        except psutil.TimeoutExpired as stuck:
+            raise Unavailable(f"{self.program.name} (process {self.process.pid}) does not end") from stuck
+
+
+def start(program: Program) -> Running:
+    """Start and wait until ready; one that was started before and still runs is taken as it is."""
+    there = find(program)
+    if there is None:
+        program.folder.mkdir(parents=True, exist_ok=True)
+        with program.log.open("ab") as log:
+            begun = subprocess.Popen(
+                program.command,
+                cwd=program.folder,
+                env={**os.environ, **program.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for us; a session of its own is also a group of its own
+            )
+        there = Running(program, psutil.Process(begun.pid))
+        program.note.write_text(json.dumps({"pid": begun.pid, "began": there.process.create_time()}), "utf-8")
+    try:
+        there.wait_until_ready()
+    except BaseException:
+        there.kill()
+        raise
+    return there
+
+
+def find(program: Program) -> Running | None:
+    """The program's process, where one runs: the note's process id may belong to somebody else by now."""
+    try:
+        known = json.loads(program.note.read_text("utf-8"))
+        process = psutil.Process(int(known["pid"]))
+        if process.create_time() == known["began"] and alive(process):
+            return Running(program, process)
+    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        pass
+    return None
+
+
+@contextmanager
+def running(*programs: Program) -> Iterator[list[Running]]:
+    """All of them, started in order, stopped in reverse."""
+    with ExitStack() as stack:
+        started = []
+        for program in programs:
+            started.append(start(program))
+            stack.callback(started[-1].stop)
+        yield started
+
+
+def alive(process: psutil.Process) -> bool:
+    """Not merely waiting for its parent to take note of its end."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def tail(log: Path, lines: int = LOG_LINES) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def free_ports(n: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for one in sockets:
+            one.bind((HOST, 0))
+        return [one.getsockname()[1] for one in sockets]
