@@ -11,8 +11,9 @@ from bench.figures import Figures
 from bench.kernels import Finder, Scorer, time_steps
 from bench.load import FACES, FaceName, Load
 from bench.measure import Measured, highest_rate, measure
-from bench.processes import HOST, WIRINGS, Platform, Wiring, running
+from bench.processes import WIRINGS, Platform, Wiring, running
 from bench.worlds import World
+from parts.program import HOST
 from winnow.artifacts import open_bundle
 
 RATES = (50, 100)  # requests per second
