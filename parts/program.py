@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -106,21 +107,7 @@ class Running:
 
 def start(program: Program) -> Running:
     """Start and wait until ready; one that was started before and still runs is taken as it is."""
-    there = find(program)
-    if there is None:
-        program.folder.mkdir(parents=True, exist_ok=True)
-        with program.log.open("ab") as log:
-            begun = subprocess.Popen(
-                program.command,
-                cwd=program.folder,
-                env={**os.environ, **program.env},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for us; a session of its own is also a group of its own
-            )
-        there = Running(program, psutil.Process(begun.pid))
-        program.note.write_text(json.dumps({"pid": begun.pid, "began": there.process.create_time()}), "utf-8")
+    there = launch(program)
     try:
         there.wait_until_ready()
     except BaseException:
@@ -129,16 +116,49 @@ def start(program: Program) -> Running:
     return there
 
 
+def launch(program: Program) -> Running:
+    """Start without waiting; the same program again is the same process, and one with another command makes way."""
+    there = find(program)
+    if there is not None:
+        if noted(program).get("command") == list(program.command):
+            return there
+        there.stop()
+    program.folder.mkdir(parents=True, exist_ok=True)
+    with program.log.open("ab") as log:
+        begun = subprocess.Popen(
+            program.command,
+            cwd=program.folder,
+            env={**os.environ, **program.env},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for us; a session of its own is also a group of its own
+        )
+    there = Running(program, psutil.Process(begun.pid))
+    note = {"pid": begun.pid, "began": there.process.create_time(), "command": program.command}
+    program.note.write_text(json.dumps(note), "utf-8")
+    return there
+
+
 def find(program: Program) -> Running | None:
     """The program's process, where one runs: the note's process id may belong to somebody else by now."""
+    known = noted(program)
     try:
-        known = json.loads(program.note.read_text("utf-8"))
         process = psutil.Process(int(known["pid"]))
         if process.create_time() == known["began"] and alive(process):
             return Running(program, process)
-    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+    except (ValueError, KeyError, psutil.NoSuchProcess):
         pass
     return None
+
+
+def noted(program: Program) -> dict[str, Any]:
+    """What the note says; nothing where there is none that can be read."""
+    try:
+        known = json.loads(program.note.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 @contextmanager
@@ -171,3 +191,14 @@ def free_ports(n: int) -> list[int]:
         for one in sockets:
             one.bind((HOST, 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+def port_near(wanted: int) -> int:
+    """`wanted`, or any free port when another program listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wanted))
+        except OSError:
+            return free_ports(1)[0]
+        return wanted
