@@ -40,7 +40,7 @@ endif
 
 ##@ Prove it
 .PHONY: test check evaluate bench
-test: check ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
+test: check packages ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
 	@$(PYTHON) -m pytest $(ARGS)
 
 check: setup lint types walls generated ## style, types, walls between packages, generated code; no tests
@@ -69,6 +69,11 @@ lock: $(PYTHON) ## pin again after an edit of pyproject.toml; UPGRADE=1 takes th
 clean: ## remove build/ and caches; .venv stays
 	@rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .schemathesis
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# Programs of Debian that the parts beside Winnow are: Redis, and Java for Spark.
+.PHONY: packages
+packages:
+	@scripts/debian.sh redis-server=redis-server java=default-jre-headless
 
 # The parts of `check`, each a target so that one can be run alone.
 .PHONY: lint types walls generated
