@@ -19,6 +19,8 @@ ARGS ?=
 BIN := .venv/bin
 PYTHON := $(BIN)/python
 READY := .venv/.ready
+# All but Feast and Spark, of which a newcomer's first minutes need nothing.
+CORE := .venv/.core
 
 .PHONY: help
 help:
@@ -27,11 +29,11 @@ help:
 
 ##@ Try it
 .PHONY: demo trace
-demo: setup ## train on DATA (ml-100k), serve all five and show answers until Ctrl-C; ONCE=1 ends after the answers
+demo: core ## train on DATA (ml-100k), serve all five and show answers until Ctrl-C; ONCE=1 ends after the answers
 	@$(PYTHON) -m cli demo --data $(DATA) $(if $(ONCE),--once) $(ARGS)
 
 # The shell's own USER is somebody else.
-trace: setup ## one request of USER=405, stage by stage: its time, how many items, the first five
+trace: core ## one request of USER=405, stage by stage: its time, how many items, the first five
 ifeq ($(origin USER),command line)
 	@$(PYTHON) -m cli trace --user $(USER) $(ARGS)
 else
@@ -45,14 +47,16 @@ test: check packages ## everything: set-up, the checks, every test (ARGS="-k sla
 
 check: setup lint types walls generated ## style, types, walls between packages, generated code; no tests
 
-evaluate: setup ## ranking quality on DATA against simple baselines, into build/evaluate.json
+evaluate: core ## ranking quality on DATA against simple baselines, into build/evaluate.json
 	@$(PYTHON) -m cli evaluate --data $(DATA) $(ARGS)
 
-bench: setup ## latency, throughput and cost per request, into build/bench.json
+bench: core ## latency, throughput and cost per request, into build/bench.json
 	@$(PYTHON) -m cli bench $(ARGS)
 
 ##@ Change it
-.PHONY: setup format proto lock clean
+.PHONY: setup core format proto lock clean
+core: $(CORE)
+
 setup: $(READY) ## make .venv as requirements.lock says
 
 format: setup ## rewrite the code in the one style
@@ -99,4 +103,9 @@ $(PYTHON):
 $(READY): pyproject.toml requirements.lock scripts/environment.py scripts/venv.sh
 	@[ -x $(PYTHON) ] || scripts/venv.sh .venv
 	@$(PYTHON) scripts/environment.py install
+	@touch $(CORE) $@
+
+$(CORE): pyproject.toml requirements.lock scripts/environment.py scripts/venv.sh
+	@[ -x $(PYTHON) ] || scripts/venv.sh .venv
+	@$(PYTHON) scripts/environment.py install dev serving training
 	@touch $@
