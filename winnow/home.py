@@ -25,3 +25,8 @@ def check_complete(home: Path) -> None:
     """FailedPrecondition when an ingestion into this home was interrupted."""
     if not (home / DATASET).is_file() and any((home / "log").glob("*/import-*.parquet")):
         raise FailedPrecondition(f"{home.name}: an ingestion was interrupted; run it again")
+
+
+def feature_file(home: Path, view: str) -> Path:
+    """The rows of one stored view (`winnow.feature_views`), as Feast's offline store reads them."""
+    return home / "features" / f"{view}.parquet"
