@@ -71,7 +71,9 @@ def write_view(file: Path, view: StoredView, rows: Iterable[Known]) -> int:
     part = file.with_suffix(".part")
     written = 0
     with pq.ParquetWriter(part, schema_of(view), compression="zstd") as writer:
-    XX.write_table(table_of(view, some))
+        rows = iter(rows)
+        while some := list(islice(rows, BATCH)):
+            writer.write_table(table_of(view, some))
             written += len(some)
     part.replace(file)
     return written
