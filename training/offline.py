@@ -5,6 +5,9 @@ known once everything up to `event_timestamp` had happened, by the same code tha
 have held it at the earliest: the newest time among the entity's acts up to the last one, in the log's order, that the row
 rests on; an act that came late makes a row whose `created` is later than its time. Both are UTC, in microseconds.
 
+Every user's and item's rows begin in 1970 with one that says that nothing had happened yet: Feast's file store leaves out
+of its answers who is known only later.
+
 Traits and items carry no time of writing: a trait holds from the beginning, and an item's newest version from the item's
 `created_at` on.
 """
@@ -116,7 +119,8 @@ def activity(data: Dataset, view: StoredView) -> Iterator[Known]:
 
 
 def moments(data: Dataset, view: StoredView, items: Mapping[str, Item], row: int) -> Iterator[Known]:
-    """One person after each moment at which they did something."""
+    """One person before they did anything, and after each moment at which they did something."""
+    yield nothing_yet(data, view, row)
     own = data.log.history(row, len(data.acts))
     times = data.acts.at[own]
     created = np.maximum.accumulate(arrivals(times, data.acts.log_position[own]))
@@ -130,14 +134,22 @@ def moments(data: Dataset, view: StoredView, items: Mapping[str, Item], row: int
             yield person.user_id or person.session_id, at, float(created[last]), features
 
 
+def nothing_yet(data: Dataset, view: StoredView, row: int) -> Known:
+    person = data.people[row]
+    return person.user_id or person.session_id, 0.0, 0.0, view.row(UserView(data.state(row, 0), Context(), {}.get))
+
+
 def statics(home: Path) -> Iterator[Known]:
     for item in items_in(segments.whole(home / "log" / "items", ITEMS)).values():
         since = item.created_at.timestamp()
+        if since > 0:
+            yield item.item_id, 0.0, 0.0, [None] * len(ITEM_STATIC.features)
         yield item.item_id, since, since, ITEM_STATIC.row(ItemView(item))
 
 
 def popularity(data: Dataset) -> Iterator[Known]:
     """Items at the end of each UTC day on which somebody acted on them, from all acts before that midnight."""
+    yield from ((item.item_id, 0.0, 0.0, ITEM_POPULARITY.row(ItemView(item))) for item in data.items)
     acts = data.acts
     rated = np.where(acts.type == TYPES.index("rating"), acts.value, np.float32(np.nan))
     days = np.floor(acts.at / DAY_S).astype(np.int64)
@@ -155,7 +167,12 @@ def popularity(data: Dataset) -> Iterator[Known]:
         for row in np.unique(acts.item[begins:ends]):
             stats = ItemStats(*(float(columns[name][row]) for name in ("count", "recent", "mean_value")))
             item = data.items[row]
-            yield item.item_id, midnight, max(midnight, float(newest[row])), ITEM_POPULARITY.row(ItemView(item, stats, midnight))
+            yield (
+                item.item_id,
+                midnight,
+                max(midnight, float(newest[row])),
+                ITEM_POPULARITY.row(ItemView(item, stats, midnight)),
+            )
 
 
 def main() -> None:

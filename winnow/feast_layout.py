@@ -79,24 +79,32 @@ def encode(value: Cell, dtype: Dtype) -> bytes:
 
 
 def decode(message: bytes | None) -> Cell:
-    """What `encode` was given; None for a null or a field that is not there. InvalidArgument for other types."""
+    """What `encode` was given; None for a null or a field that is not there. InvalidArgument for other types, and for
+    bytes that are no value."""
     if not message:
         return None
-    if message[0] == DOUBLE_VAL and len(message) == DOUBLE.size:
-        return float(DOUBLE.unpack(message)[1])
-    if message[0] == STRING_VAL:
-        return inside(message, 0)[0].decode()
-    if message[0] == STRING_LIST_VAL:
-        return texts(inside(message, 0)[0])
+    tag = message[0]
+    if tag == DOUBLE_VAL and len(message) == DOUBLE.size:
+        return DOUBLE.unpack(message)[1]  # type: ignore[no-any-return]
+    try:
+        if tag == STRING_VAL:
+            return message[2:].decode() if len(message) == message[1] + 2 < 130 else inside(message, 0)[0].decode()
+        if tag == STRING_LIST_VAL:
+            return texts(inside(message, 0)[0])
+    except (IndexError, UnicodeDecodeError) as wrong:
+        raise InvalidArgument("a stored value is damaged") from wrong
     raise InvalidArgument(f"no value that Winnow's views hold: {message[:8].hex()}…")
 
 
 def texts(message: bytes) -> list[str]:
-    """A `feast.types.StringList`."""
-    found, at = [], 0
-    while at < len(message):
-        text, at = inside(message, at)
-        found.append(text.decode())
+    """A `feast.types.StringList`. Most texts are short: their length is one byte."""
+    found, at, ends = [], 0, len(message)
+    while at < ends:
+        size, begins = (message[at + 1], at + 2) if message[at + 1] < 128 else number(message, at + 1)
+        at = begins + size
+        found.append(message[begins:at].decode())
+    if at > ends:
+        raise InvalidArgument("a stored value is cut short")
     return found
 
 
@@ -157,13 +165,6 @@ def decode_time(message: bytes | None) -> int | None:
 # ---------------------------------------------------------------------------------------------- rows
 
 
-def row(view: StoredView, cells: Sequence[Cell], at_ns: int) -> dict[bytes, bytes]:
-    """The fields of one view's row, as HSET takes them."""
-    values = (encode(cell, view.dtype(name)) for name, cell in zip(view.features, cells, strict=True))
-    names = (field_of(view.name, name) for name in view.features)
-    return {**dict(zip(names, values, strict=True)), time_field(view.name): encode_time(at_ns)}
-
-
 @dataclass(frozen=True)
 class Layout:
     """Views of one kind of entity, read together. Names of keys and fields are computed once."""
@@ -182,11 +183,14 @@ class Layout:
     @cached_property
     def fields(self) -> tuple[bytes, ...]:
         """Per view its features, then its time."""
-        return tuple(
-            field
+        return tuple(field for view in self.views for field in self._of[view.name])
+
+    @cached_property
+    def _of(self) -> dict[str, tuple[bytes, ...]]:
+        return {
+            view.name: (*(field_of(view.name, name) for name in view.features), time_field(view.name))
             for view in self.views
-            for field in (*(field_of(view.name, name) for name in view.features), time_field(view.name))
-        )
+        }
 
     @cached_property
     def _prefix(self) -> bytes:
@@ -200,6 +204,11 @@ class Layout:
     def key(self, entity: str) -> bytes:
         value = entity.encode()
         return b"".join((self._prefix, U32.pack(len(value)), value, self._suffix))
+
+    def row(self, view: StoredView, cells: Sequence[Cell], at_ns: int) -> dict[bytes, bytes]:
+        """The fields of one view's row, as HSET takes them; `at_ns` is its time, nanoseconds since 1970."""
+        values = [encode(cell, self.dtypes[name]) for name, cell in zip(view.features, cells, strict=True)]
+        return dict(zip(self._of[view.name], [*values, encode_time(at_ns)], strict=True))
 
     def cells(self, reply: Sequence[bytes | None], now: float) -> list[Cell]:
         """One entity's features, from the reply to an HMGET of `fields`; None for what is null, missing or too old at
