@@ -121,6 +121,11 @@ class Catalogue:
             self._wanted.set()
             await self._moved.wait()
 
+    def told(self, watermark: int) -> None:
+        """Somebody wrote items up to `watermark` (0: perhaps); the follower looks at once unless they are here."""
+        if not 0 < watermark <= self.watermark:
+            self._wanted.set()
+
     async def wanted(self, at_most_s: float) -> None:
         """Returns when somebody waits in `reach`, or after `at_most_s` seconds."""
         with suppress(TimeoutError):

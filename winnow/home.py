@@ -27,6 +27,11 @@ def check_complete(home: Path) -> None:
         raise FailedPrecondition(f"{home.name}: an ingestion was interrupted; run it again")
 
 
+def hot_log_file(home: Path) -> Path:
+    """The name under which Redis knows this home's event log."""
+    return home / "state" / "hot-log"
+
+
 def feature_file(home: Path, view: str) -> Path:
     """The rows of one stored view (`winnow.feature_views`), as Feast's offline store reads them."""
     return home / "features" / f"{view}.parquet"

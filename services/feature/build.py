@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from services.feature.hot import Hot, WriteThrough
+from services.feature.hot import Nowhere as NoRedis
+from services.feature.hot_rows import Facts
 from services.feature.ids import KnownIds
 from services.feature.items import ItemLog
 from services.feature.service import FeatureService
@@ -15,7 +18,10 @@ from winnow import segments
 from winnow.acts import COLUMNS, journal
 from winnow.canonical import EVENTS, ITEMS, USERS
 from winnow.eventlog import Log
-from winnow.home import check_complete, events_folder, items_folder, users_folder
+from winnow.home import check_complete, events_folder, hot_log_file, items_folder, users_folder
+from winnow.hot_store import HotStore
+
+MS = 1e-3
 
 
 def build(settings: Settings) -> FeatureService:
@@ -25,7 +31,18 @@ def build(settings: Settings) -> FeatureService:
     items = Log(items_folder(settings.home), ITEMS, segment_bytes=settings.segment_bytes)
     happened = events.whole((*COLUMNS, "event_id"))
     people = People(journal(happened), traits(settings.home))
-    return FeatureService(events, items, people, ItemLog(items.whole()), KnownIds(happened["event_id"]))
+    catalogue = ItemLog(items.whole())
+    hot = hot_states(settings, people, catalogue)
+    return FeatureService(events, items, people, catalogue, KnownIds(happened["event_id"]), hot=hot)
+
+
+def hot_states(settings: Settings, people: People, catalogue: ItemLog) -> Hot:
+    """Where people's states go besides this process."""
+    if not settings.redis_url:
+        return NoRedis()
+    timeout_s = settings.redis_timeout_ms * MS
+    store = HotStore(settings.redis_url, timeout_s)
+    return WriteThrough(people, Facts(catalogue.get), store, hot_log_file(settings.home), timeout_s)
 
 
 def traits(home: Path) -> dict[str, dict[str, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from services.feature.hot import Hot, Nowhere
 from services.feature.ids import KnownIds
 from services.feature.items import ItemLog
 from services.feature.store import People
@@ -24,12 +25,22 @@ MAX_PAGE = 10_000  # items
 class FeatureService:
     """Knows people and items, and takes every event."""
 
-    def __init__(self, events: Log, items: Log, people: People, catalogue: ItemLog, known: KnownIds) -> None:
+    def __init__(
+        self,
+        events: Log,
+        items: Log,
+        people: People,
+        catalogue: ItemLog,
+        known: KnownIds,
+        *,
+        hot: Hot | None = None,
+    ) -> None:
         self._events = events
         self._items = items
         self._people = people
         self._catalogue = catalogue
         self._known = known
+        self._hot = hot or Nowhere()
         self._recording: dict[str, asyncio.Task[None]] = {}  # event id -> its way to the disk
         self._put = asyncio.Lock()
 
@@ -74,6 +85,11 @@ class FeatureService:
         async with self._put:
             await self._items.close()
         await self._events.close()
+        await self._hot.close()
+
+    async def keep_hot(self) -> None:
+        """Keep what Redis holds of people up to date, for ever."""
+        await self._hot.run()
 
     def _start(self, fresh: dict[str, Event]) -> asyncio.Task[None]:
         task = asyncio.create_task(self._write_events(fresh))
@@ -86,6 +102,7 @@ class FeatureService:
             last = await self._events.append([event_row(event) for event in events])
             self._people.apply(events, last)
             self._known.update(fresh)
+            await self._hot.recorded(events)
         finally:
             for event_id in fresh:
                 del self._recording[event_id]
@@ -97,6 +114,7 @@ class FeatureService:
             if fresh:
                 await self._items.append([item_row(item) for item in fresh])
                 self._catalogue.apply(fresh)
+                await self._hot.put(fresh, self._catalogue.watermark)
             return Receipt(len(fresh), len(items) - len(fresh), self._catalogue.watermark)
 
 

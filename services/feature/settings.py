@@ -16,3 +16,5 @@ class Settings(BaseSettings):
     home: Path = Path("build/homes/ml-100k")
     feature_address: str = "127.0.0.1:50051"
     segment_bytes: int = Field(64 * 2**20, ge=2**16, le=2**30)
+    redis_url: str = Field("", repr=False, description="redis://host:port/0 for people's hot state; empty: none")
+    redis_timeout_ms: float = Field(50.0, gt=0, le=5_000, description="how long an event waits for Redis at most")

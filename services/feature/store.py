@@ -7,13 +7,13 @@ asked for. Sessions join their user as `winnow.acts` says.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from winnow.acts import CODES, Acts, Journal, state_of, united
+from winnow.acts import CODES, Acts, Journal, Rows, state_of, united
 from winnow.seen import fingerprint, fingerprints
-from winnow.types import Event, EventType, Person, UserState, strings
+from winnow.types import Event, EventType, Person, Strings, UserState, strings
 
 NOTHING = Acts(
     np.empty(0, np.int64),
@@ -47,9 +47,19 @@ class People:
         self._prints = fingerprints(log.item_ids)
         self._newer: dict[int, Acts] = {}  # person row -> acts since the process started, in log order
         self._newest: dict[int, list[tuple[float, ...]]] = {}  # and those that no state was made of yet
+        self._linked: dict[int, int] = {}  # session row -> log position, of links made since the process started
 
     def state(self, person: Person) -> UserState:
         """What is known of them now."""
+        return self.state_from(*self.acts(person))
+
+    def state_from(self, person: Person, acts: Acts) -> UserState:
+        """The state that `acts` of this person make."""
+        traits = self._traits.get(person.user_id, {})
+        return state_of(person, traits, acts, self._item_ids, self._prints, self.watermark)
+
+    def acts(self, person: Person) -> tuple[Person, Acts]:
+        """Their acts in log order, and who they are: a session's user may be known."""
         user = self._user_row.get(person.user_id, -1)
         session = self._session_row.get(person.session_id, -1)
         owner = self._user_of.get(session, -1)
@@ -58,17 +68,45 @@ class People:
         rows = [user, *self._sessions.get(user, ())] if user >= 0 else []
         if session >= 0 and owner < 0:
             rows.append(session)  # a session that comes with a user for the first time, or has none
-        acts = united([NOTHING, *(part for row in rows for part in self._acts_of(row))])
-        traits = self._traits.get(person.user_id, {})
-        return state_of(person, traits, acts, self._item_ids, self._prints, self.watermark)
+        return person, united([NOTHING, *(part for row in rows for part in self._acts_of(row))])
 
     def apply(self, events: Sequence[Event], last: int) -> None:
         """Take events that are on disk; `last` is the log position of the last one."""
         for position, event in enumerate(events, last - len(events) + 1):
-            row = self._row(event)
+            row = self._row(event, position)
             if event.type is not EventType.IMPRESSION:
                 self._newest.setdefault(row, []).append(self._columns(row, event, position))
         self.watermark = max(self.watermark, last)
+
+    def item_ids(self, rows: Rows) -> Strings:
+        """The items of acts."""
+        return self._item_ids[rows]
+
+    def touched(self, event: Event) -> Iterator[Person]:
+        """Whose states an event changes: the user's, where one is known, and the session's own."""
+        owner = self._user_of.get(self._session_row.get(event.session_id, -1), -1)
+        if event.user_id:
+            yield Person(event.user_id)
+        elif owner >= 0:
+            yield Person(self._user_id[owner])
+        if event.session_id:
+            yield Person(session_id=event.session_id)
+
+    def acted_after(self, position: int) -> list[Person]:
+        """Everybody whose state a record after this log position changed. Looks at all, which takes a while."""
+        logged = (self._log.acts, self._log.impressions)
+        rows = {row for some in logged for row in some.user[some.log_position > position].tolist()}
+        rows.update(row for row in {*self._newer, *self._newest} if self._newest_position(row) > position)
+        rows.update(session for session, linked in self._linked.items() if linked > position)
+        rows.update(self._user_of[row] for row in tuple(rows) if row in self._user_of)
+        rows.update(session for user in tuple(rows) for session in self._sessions.get(user, ()))
+        users = [Person(user_id) for user_id, row in self._user_row.items() if row in rows]
+        return users + [Person(session_id=session) for session, row in self._session_row.items() if row in rows]
+
+    def _newest_position(self, row: int) -> int:
+        """Of an act since the process started."""
+        waiting = max((int(act[-1]) for act in self._newest.get(row, ())), default=0)
+        return max(waiting, int(self._newer[row].log_position.max()) if row in self._newer else 0)
 
     def _acts_of(self, row: int) -> Iterable[Acts]:
         if row < self._logged_rows:
@@ -78,7 +116,7 @@ class People:
         if row in self._newer:
             yield self._newer[row]
 
-    def _row(self, event: Event) -> int:
+    def _row(self, event: Event, position: int) -> int:
         """The row of whoever acted; an event with both ids gives the session to the user, unless it has one."""
         user = self._new_row(self._user_row, event.user_id) if event.user_id else -1
         session = self._new_row(self._session_row, event.session_id) if event.session_id else -1
@@ -87,6 +125,7 @@ class People:
         if user >= 0 and session >= 0 and session not in self._user_of:
             self._user_of[session] = user
             self._sessions.setdefault(user, []).append(session)
+            self._linked[session] = position
         return user if user >= 0 else session
 
     def _new_row(self, rows: dict[str, int], key: str) -> int:

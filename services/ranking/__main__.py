@@ -6,6 +6,7 @@ from services.ranking.build import build, follow
 from services.ranking.settings import Settings
 from winnow.catalogue import Catalogue
 from winnow.catalogue import follow as follow_catalogue
+from winnow.item_changes import follow_changes
 from winnow.serving.connect import connect
 from winnow.serving.process import Process, after, start
 from winnow.wire import ranking as wire
@@ -21,6 +22,7 @@ async def process(settings: Settings) -> Process:
         grpc_address=settings.ranking_address,
         loops=[
             follow_catalogue(catalogue, features, ranking.changed),
+            follow_changes(settings.redis_url, catalogue.told),
             after(catalogue.complete, lambda: follow(settings, ranking)),
         ],
         close=[ranking.close],

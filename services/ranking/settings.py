@@ -22,6 +22,7 @@ class Settings(BaseSettings):
     ranking_address: str = "127.0.0.1:50053"
     ranking_threads: int = Field(1, ge=1, le=256, description="rankings at a time, each on one core")
     ranking_max_waiting: int = Field(256, ge=1, description="calls at once before more are refused")
+    redis_url: str = Field("", repr=False, description="redis://host:port/0, which tells of changed items; empty: none")
     default_objectives: Mapping[str, float] = {"click": 1.0}
 
     @property

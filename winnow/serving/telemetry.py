@@ -35,6 +35,13 @@ GRPC_REQUESTS = Counter("winnow_grpc_requests_total", "gRPC calls answered", ["m
 GRPC_SECONDS = Histogram("winnow_grpc_request_seconds", "Time of one gRPC call", ["method"], buckets=BUCKETS_S)
 EVENTS = Counter("winnow_events_total", "Events taken, and duplicates among them", ["outcome"])
 BUNDLE = Gauge("winnow_bundle_info", "1 for the bundle that is serving", ["kind", "version", "bundle"])
+HOT_WRITES = Counter(
+    "winnow_hot_writes_total",
+    "Calls with events, by whether Redis had them in time: written, late or away",
+    ["outcome"],
+)
+HOT_BEHIND = Gauge("winnow_hot_behind_rows", "Positions of the event log that Redis may lack")
+ITEM_CHANGES = Counter("winnow_item_changes_total", "Catalogue writes told to Redis, or not", ["outcome"])
 BUNDLES_REFUSED = Counter("winnow_bundles_refused_total", "Bundles that failed their checks at load", ["kind"])
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}

@@ -1,0 +1,110 @@
+"""Hot states in Redis, and the stream of changed items: one thread's calls to one server, each bounded by a time-out.
+
+A server that was frozen carries out, when it thaws, what connections sent that were given up long ago. So each state is
+written by a script that refuses it where a newer one is, and the mark moves only from where the writer believes it is.
+The script of a person touches two keys: a single server (with replicas), not a cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from winnow.errors import InvalidArgument
+from winnow.hot_state import KEPT_S, MARK, HotState, Mark, key_of, linked_user, unpack
+from winnow.redis import connect, translated
+from winnow.types import Person
+
+PERSON = """
+local old = redis.call('GETRANGE', KEYS[1], 6, 21)
+if #old == 16 and string.sub(old, 1, 8) == string.sub(ARGV[1], 7, 14) and
+    struct.unpack('<I8', string.sub(old, 9)) > struct.unpack('<I8', string.sub(ARGV[1], 15, 22)) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+if KEYS[2] then
+  redis.call('HSET', KEYS[2], unpack(ARGV, 4))
+  if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[2], ARGV[3]) end
+end
+return 1
+"""
+MOVE = """
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+CHANGES = b"winnow:items"
+CHANGES_KEPT = 10_000  # entries, about
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is written of one person: a packed state or link, and the row of their features in Feast's layout, which
+    Redis forgets after `feast_kept_s` (0: never)."""
+
+    person: Person
+    packed: bytes
+    feast_key: bytes = b""
+    feast_row: Mapping[bytes, bytes] | None = None
+    feast_kept_s: int = 0
+
+    def call(self) -> list[Any]:
+        """The script's keys and arguments."""
+        args = [self.packed, KEPT_S, self.feast_kept_s]
+        if self.feast_row is None:
+            return [1, key_of(self.person), *args]
+        return [
+            2,
+            key_of(self.person),
+            self.feast_key,
+            *args,
+            *(word for pair in self.feast_row.items() for word in pair),
+        ]
+
+
+class HotStore:
+    """Every method raises Unavailable or DeadlineExceeded where Redis does not answer as it should."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self._client: Any = connect(url, timeout_s)
+
+    def mark(self) -> Mark | None:
+        with translated():
+            return Mark.read(self._client.get(MARK))
+
+    def write(self, rows: Sequence[Row], move: tuple[Mark | None, Mark] | None = None) -> bool:
+        """Write states, then move the mark; False where the mark was not where it should be."""
+        pipe = self._client.pipeline(transaction=False)
+        for row in rows:
+            pipe.execute_command("EVAL", PERSON, *row.call())
+        if move is not None:
+            before, after = move
+            pipe.execute_command("EVAL", MOVE, 1, MARK, bytes(before) if before else b"", bytes(after))
+        with translated():
+            replies = pipe.execute()
+        return move is None or replies[-1] == 1
+
+    def begin(self, mark: Mark) -> None:
+        """Set the mark whatever it was: nothing below it is known to be there."""
+        with translated():
+            self._client.set(MARK, bytes(mark))
+
+    def read(self, person: Person) -> HotState | None:
+        """The state under the person's user id, or else under their session; None where there is none."""
+        with translated():
+            packed = self._client.get(key_of(person))
+            if packed and (user_id := linked_user(packed)):
+                packed = self._client.get(key_of(Person(user_id)))
+        try:
+            return unpack(packed) if packed else None
+        except InvalidArgument:
+            return None
+
+    def tell(self, watermark: int, item_ids: Sequence[str]) -> None:
+        """Add a write of the catalogue to the stream: which items, and the item log's position then."""
+        with translated():
+            self._client.xadd(
+                CHANGES, {"watermark": watermark, "items": "\0".join(item_ids)}, maxlen=CHANGES_KEPT, approximate=True
+            )
+
+    def close(self) -> None:
+        self._client.close()
