@@ -95,6 +95,10 @@ def micros(seconds: Iterable[float]) -> pa.Array:
 # ---------------------------------------------------------------------------------------------- rows
 
 
+def no_item(item_id: str) -> None:
+    """No item is known: of somebody without a history none is asked for."""
+
+
 def arrivals(at: Times, log_position: Rows) -> Times:
     """(n,) when each of one entity's acts can have been in the log at the earliest: the newest time so far."""
     place = np.argsort(log_position)
@@ -107,7 +111,7 @@ def profiles(home: Path) -> Iterator[Known]:
     traits = traits_in(segments.whole(home / "log" / "users", USERS))
     for user_id, own in traits.items():
         state = UserState(Person(user_id=user_id), known=True, traits=own)
-        yield user_id, 0.0, 0.0, USER_PROFILE.row(UserView(state, Context(), {}.get))
+        yield user_id, 0.0, 0.0, USER_PROFILE.row(UserView(state, Context(), no_item))
 
 
 def activity(data: Dataset, view: StoredView) -> Iterator[Known]:
@@ -136,7 +140,7 @@ def moments(data: Dataset, view: StoredView, items: Mapping[str, Item], row: int
 
 def nothing_yet(data: Dataset, view: StoredView, row: int) -> Known:
     person = data.people[row]
-    return person.user_id or person.session_id, 0.0, 0.0, view.row(UserView(data.state(row, 0), Context(), {}.get))
+    return person.user_id or person.session_id, 0.0, 0.0, view.row(UserView(data.state(row, 0), Context(), no_item))
 
 
 def statics(home: Path) -> Iterator[Known]:

@@ -75,6 +75,7 @@ def encode(value: Cell, dtype: Dtype) -> bytes:
             assert isinstance(value, str)
             return delimited(STRING_VAL, value.encode())
         case "string_list":
+            assert isinstance(value, list)
             return delimited(STRING_LIST_VAL, b"".join(delimited(LIST_ENTRY, text.encode()) for text in value))
 
 

@@ -8,7 +8,7 @@ The script of a person touches two keys: a single server (with replicas), not a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from winnow.errors import InvalidArgument
@@ -21,7 +21,9 @@ local old = redis.call('GETRANGE', KEYS[1], 6, 21)
 if #old == 16 and string.sub(old, 1, 8) == string.sub(ARGV[1], 7, 14) and
     struct.unpack('<I8', string.sub(old, 9)) > struct.unpack('<I8', string.sub(ARGV[1], 15, 22)) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-if KEYS[2] then
+if ARGV[3] == '-1' then
+  redis.call('HDEL', KEYS[2], unpack(ARGV, 4))
+else
   redis.call('HSET', KEYS[2], unpack(ARGV, 4))
   if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[2], ARGV[3]) end
 end
@@ -39,26 +41,20 @@ CHANGES_KEPT = 10_000  # entries, about
 @dataclass(frozen=True, slots=True)
 class Row:
     """What is written of one person: a packed state or link, and the row of their features in Feast's layout, which
-    Redis forgets after `feast_kept_s` (0: never)."""
+    Redis forgets after `feast_kept_s` (0: never). Without a row, `feast_gone` are the fields that are to go."""
 
     person: Person
     packed: bytes
-    feast_key: bytes = b""
-    feast_row: Mapping[bytes, bytes] | None = None
+    feast_key: bytes
+    feast_row: Mapping[bytes, bytes] = field(default_factory=dict)
     feast_kept_s: int = 0
+    feast_gone: Sequence[bytes] = ()
 
     def call(self) -> list[Any]:
         """The script's keys and arguments."""
-        args = [self.packed, KEPT_S, self.feast_kept_s]
-        if self.feast_row is None:
-            return [1, key_of(self.person), *args]
-        return [
-            2,
-            key_of(self.person),
-            self.feast_key,
-            *args,
-            *(word for pair in self.feast_row.items() for word in pair),
-        ]
+        words = self.feast_gone or [word for pair in self.feast_row.items() for word in pair]
+        kept_s = -1 if self.feast_gone else self.feast_kept_s
+        return [2, key_of(self.person), self.feast_key, self.packed, KEPT_S, kept_s, *words]
 
 
 class HotStore:

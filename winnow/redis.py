@@ -59,7 +59,8 @@ class Hashes:
     """
 
     def __init__(self, client: Redis) -> None:
-        self._connection: Any = client.connection_pool.make_connection()
+        pool: Any = client.connection_pool
+        self._connection = pool.make_connection()
         self._timeout_s: float = self._connection.socket_timeout
         self._lock = threading.Lock()
         self._fields: tuple[Sequence[bytes], bytes] = ((), b"")

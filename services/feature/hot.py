@@ -147,23 +147,26 @@ class WriteThrough:
                 settle(done, self._reachable)
 
     async def _round(self, people: Sequence[Person]) -> None:
-        """Write these people's states; whoever acts from now on is in a later round."""
+        """Write these people's states, and with the last of them the mark; whoever acts from now on is in a later
+        round."""
         if not self._reachable:
             return
         upto = Mark(self._rows.log, self._people.watermark)
-        for chunk in chunks(people):
+        parts = chunks(people)
+        for chunk in parts[:-1]:
             await self._write(chunk)
-        async with self._turn:
-            if self.current and not await self._call(self._store.write, [], (self._mark, upto)):
-                raise Unavailable("Redis forgot what it had been told")
-            if self.current:
-                self._mark = upto
+        await self._write(parts[-1] if parts else (), upto)
 
-    async def _write(self, people: Iterable[Person]) -> None:
-        """States as they are now; made and sent in one turn, so that no older one comes later."""
+    async def _write(self, people: Iterable[Person], upto: Mark | None = None) -> None:
+        """States as they are now, made and sent in one turn, so that no older one comes later; then the mark, where
+        Redis is complete up to it."""
         async with self._turn:
             rows = [row for person in people if (row := self._rows.row(person)) is not None]
-            await self._call(self._store.write, rows)
+            move = (self._mark, upto) if upto is not None and self.current else None
+            if not await self._call(self._store.write, rows, move):
+                raise Unavailable("Redis forgot what it had been told")
+            if move is not None:
+                self._mark = upto
 
     async def _tell(self, watermark: int, item_ids: Sequence[str]) -> None:
         try:
@@ -232,8 +235,8 @@ class WriteThrough:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
 
-def chunks(people: Sequence[Person]) -> Iterable[Sequence[Person]]:
-    return (people[start : start + CHUNK] for start in range(0, len(people), CHUNK))
+def chunks(people: Sequence[Person]) -> list[Sequence[Person]]:
+    return [people[start : start + CHUNK] for start in range(0, len(people), CHUNK)]
 
 
 def settle(done: asyncio.Future[bool], written: bool) -> None:

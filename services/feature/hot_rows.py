@@ -60,7 +60,8 @@ class HotRows:
         """None of somebody who did nothing."""
         owner, acts = self._people.acts(person)
         if owner.user_id and not person.user_id:
-            return Row(person, pack_link(self.log, self._people.watermark, owner.user_id))
+            link = pack_link(self.log, self._people.watermark, owner.user_id)
+            return Row(person, link, SESSIONS.key(person.session_id), feast_gone=SESSIONS.fields)
         if not len(acts):
             return None
         state = self._people.state_from(person, acts)
