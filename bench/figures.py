@@ -68,6 +68,11 @@ AIMS = (
     Aim("rank.500.speedup", 2.5, at_most=False),
     Aim("rank.1000.speedup", 2.5, at_most=False),
     Aim("e2e.rest.one_process.100k.50rps.degraded_percent", 0),
+    Aim("features.user.p50_ms", 0.3),
+    Aim("features.user.p99_ms", 1.2),
+    Aim("features.items.500.columns.p50_ms", 0.3),
+    Aim("features.freshness.item.p99_ms", 100),
+    Aim("features.freshness.user.p99_ms", 100),
     Aim("e2e.faults", 0),
 )
 
