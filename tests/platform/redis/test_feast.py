@@ -127,3 +127,21 @@ def test_training_is_given_what_serving_would_have_answered_at_that_moment(repo:
         state = data.state(person, before)
         served = activity.row(UserView(state, Context(), items.get))
         assert [row[feature] for feature in activity.features] == served
+
+
+def test_training_keeps_rows_that_share_a_user_and_a_moment_of_which_feasts_file_store_keeps_one(
+    repo: FeastRepo,
+) -> None:
+    data = load(repo.home)
+    page = pl.DataFrame(
+        {
+            "user_id": [data.people[0].user_id] * 3,
+            "item_id": data.item_ids[:3].tolist(),
+            "event_timestamp": [datetime.fromtimestamp(data.acts.at[-1] + 60, UTC)] * 3,
+        },
+        schema_overrides={"event_timestamp": pl.Datetime("us", "UTC")},
+    )
+    of_training = as_of(repo.home, SERVICES["ranking"], page)
+    assert of_training["item_id"].to_list() == page["item_id"].to_list()
+    assert of_training["item_log_count"].null_count() == 0
+    assert len(historical(repo, page, "ranking")) == 1, "Feast has mended it: as_of's docstring is out of date"

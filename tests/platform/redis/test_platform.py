@@ -1,0 +1,105 @@
+"""Five processes with a Redis: it is frozen and killed under them, and no answer, no event and no state is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bench.processes import running
+from parts.program import HOST, Program, Running, free_ports, start
+from parts.redis import redis
+from tests.homes import copy_of, registry_of
+from winnow.errors import WinnowError
+from winnow.hot_store import HotStore
+from winnow.types import Person
+
+pytestmark = [pytest.mark.platform, pytest.mark.slow, pytest.mark.timeout(180)]
+PATIENCE_S = 15.0
+CALL_S = 2.0  # far more than an answer takes, far less than waiting for what is down
+
+
+@dataclass
+class Live:
+    """A platform and its Redis. `clicked` counts what was acknowledged."""
+
+    client: httpx.Client
+    program: Program
+    server: Running
+    url: str
+    clicked: int = 0
+
+    def click_and_ask(self) -> None:
+        """One event and one answer, each in time."""
+        event = {"event_id": f"hot-{self.clicked}", "type": "click", "item_id": "i1", "user_id": "hot"}
+        event["occurred_at"] = "2026-01-31T12:00:00Z"
+        began = time.monotonic()
+        self.client.post("/v1/events", json=event).raise_for_status()
+        self.clicked += 1
+        answer = self.client.get("/v1/recommendations", params={"user_id": "hot", "n": 5})
+        answer.raise_for_status()
+        assert time.monotonic() - began < CALL_S
+        assert "i1" not in [item["item_id"] for item in answer.json()["items"]], "the click does not count"
+
+    def in_redis(self) -> int:
+        store = HotStore(self.url, 1.0)
+        try:
+            state = store.read(Person("hot"))
+        except WinnowError:
+            return -1
+        finally:
+            store.close()
+        return state.events if state else 0
+
+
+@pytest.fixture(scope="module")
+def live(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    folder = tmp_path_factory.mktemp("live")
+    (port,) = free_ports(1)
+    program, url = redis(folder / "redis", port), f"redis://{HOST}:{port}/0"
+    settings = {"WINNOW_REDIS_URL": url, "WINNOW_BUNDLE_EVERY_S": "1"} | registry_of(served_home)
+    there = Live(httpx.Client(timeout=10), program, start(program), url)
+    try:
+        with running(copy_of(served_home, folder / "home"), "five_processes", folder / "logs", settings) as platform:
+            there.client.base_url = httpx.URL(f"http://{HOST}:{platform.rest}")
+            yield there
+    finally:
+        there.server.stop()
+
+
+def until(true: Callable[[], bool]) -> None:
+    ends = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def test_a_click_is_in_redis_and_in_the_next_answer(live: Live) -> None:
+    until(lambda: live.in_redis() == 0)
+    for _ in range(10):
+        live.click_and_ask()
+    assert live.in_redis() == live.clicked
+
+
+def test_a_frozen_redis_changes_no_answer_and_misses_nothing_when_it_thaws(live: Live) -> None:
+    live.server.freeze()
+    try:
+        for _ in range(30):
+            live.click_and_ask()
+    finally:
+        live.server.thaw()
+    until(lambda: live.in_redis() == live.clicked)
+
+
+def test_a_killed_redis_changes_no_answer_and_misses_nothing_when_it_returns(live: Live) -> None:
+    live.server.kill()
+    for _ in range(30):
+        live.click_and_ask()
+    live.server = start(live.program)
+    until(lambda: live.in_redis() == live.clicked)
+    live.click_and_ask()
+    until(lambda: live.in_redis() == live.clicked)
