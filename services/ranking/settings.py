@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from winnow.serving.triton_settings import TritonSettings
 
 
-class Settings(BaseSettings):
+class Settings(TritonSettings):
     """`ranking_address` is where the service listens. `default_objectives` weigh the heads (click, convert, value)
     where a request does not."""
 

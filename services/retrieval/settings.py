@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from winnow.serving.triton_settings import TritonSettings
 
 
-class Settings(BaseSettings):
+class Settings(TritonSettings):
     """`retrieval_address` is where the service listens. Shares, weights and floors are per source
     (`services.retrieval.merge.Blend`); text only competes when a query brings words."""
 

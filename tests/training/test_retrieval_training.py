@@ -20,7 +20,7 @@ from training.split import Split, split
 from training.train_retrieval import Probe, RetrievalSettings, fit_towers, gain, train
 from winnow.artifacts import Bundle, open_bundle
 from winnow.features import ItemView, UserView
-from winnow.inference import OnnxModel
+from winnow.inference import InProcess
 from winnow.types import HISTORY, Context, Floats, Item, Person, UserState
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ class Serving:
     """The towers of a bundle, as a service asks them."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.loaded = load_for_serving(bundle, OnnxModel)
+        self.loaded = load_for_serving(bundle, InProcess())
         self.colour = np.array([int(item_id[1:]) % 3 for item_id in self.loaded.item_ids])
 
     def item(self, item: Item) -> Floats:
