@@ -40,13 +40,19 @@ TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """How Triton runs each model. The queue is short on purpose: who would wait longer is better served without."""
+    """How Triton runs each model.
+
+    Limits on its queue are for servers that keep time with them: in 2.51 any of them turns prefetching off, and then a
+    request that comes while an instance is about to be free is woken for half a second later, one in a thousand
+    (docs/adr/0007-triton.md). Without them a queue is as long as the threads of all clients together, and a client
+    that gives up takes its request out of it.
+    """
 
     instances: int = 1
     on_gpu: bool = False
     threads: int = 1  # of one run
-    max_queue: int = 64  # requests; one more is refused
-    max_queue_s: float = 0.5  # a request that waited longer is refused; its own deadline may be nearer
+    max_queue: int = 0  # requests; one more is refused; 0: no limit
+    max_queue_s: float = 0.0  # a request that waited longer is refused; its own deadline may be nearer; 0: no limit
 
 
 class ModelRepository:
@@ -187,8 +193,11 @@ def warm_up(inputs: Sequence[Tensor], batch: bool) -> str:
 
 
 def dynamic_batching(running: Running) -> str:
-    policy = (
-        f"timeout_action: REJECT allow_timeout_override: true max_queue_size: {running.max_queue} "
-        f"default_timeout_microseconds: {int(running.max_queue_s * 1e6)}"
-    )
-    return f"dynamic_batching {{ default_queue_policy {{ {policy} }} }}"
+    policy = []
+    if running.max_queue:
+        policy.append(f"max_queue_size: {running.max_queue}")
+    if running.max_queue_s:
+        wait = f"default_timeout_microseconds: {int(running.max_queue_s * 1e6)}"
+        policy.append(f"timeout_action: REJECT allow_timeout_override: true {wait}")
+    limits = f"default_queue_policy {{ {' '.join(policy)} }} " if policy else ""
+    return f"dynamic_batching {{ {limits}}}"

@@ -44,11 +44,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def made(kind: str, server: Server, **options: Any) -> ModelHost:
-    """What is compared are answers, not times: a busy machine must not fill the queue."""
-    if kind == HOSTS[0]:
-        return InProcess()
-    patient = Running(max_queue=1_000, max_queue_s=60.0)
-    return server.host(shared=kind == HOSTS[2], tuning=patient, timeout_s=60.0, **options)
+    return InProcess() if kind == HOSTS[0] else server.host(shared=kind == HOSTS[2], timeout_s=60.0, **options)
 
 
 @pytest.fixture(scope="module", params=HOSTS)

@@ -20,7 +20,7 @@ from winnow.errors import WinnowError
 from winnow.inference import Model
 from winnow.model_repository import ModelRepository, Running, name_of
 from winnow.serving.shared_memory import Regions, SharedTritonModel
-from winnow.serving.triton import TritonModel, TritonServer
+from winnow.serving.triton import ModelBroken, TritonModel, TritonServer
 from winnow.serving.triton_settings import TritonSettings
 
 Args = TypeVarTuple("Args")
@@ -79,6 +79,8 @@ class TritonHost:
         try:
             self._repository.publish(bundle, part)
             self._server.load(name)
+            if self._fails(name):  # it was there already, and dead
+                self._server.load(name)
             model = self._model(name)
             with self._lock:
                 self._held[model] = bundle, part
@@ -109,14 +111,20 @@ class TritonHost:
         self._try("unloading", self._unload_unused)
 
     def _keep_loaded(self, model: TritonModel, source: Source) -> None:
-        if model.broken:
-            self._server.unload(model.name)
-            model.broken = False
-        elif self._server.has(model.name):
+        if self._server.has(model.name) and not (model.in_doubt and self._fails(model.name)):
             return
         self._repository.publish(*source)
         self._server.load(model.name, self._keep_s / 2)  # leases must be renewed meanwhile
         log.warning("%s was lost by the server and is loaded again", model.name)
+
+    def _fails(self, name: str) -> bool:
+        """Whether a loaded model cannot run; it is unloaded then, because a load would find nothing to do."""
+        try:
+            self._server.probe(name)
+        except ModelBroken:
+            self._server.unload(name)
+            return True
+        return False
 
     def _unload_unused(self) -> None:
         for name in self._repository.unused(self._keep_s):

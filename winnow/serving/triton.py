@@ -71,6 +71,15 @@ class TritonServer:
         """Whether the model is loaded; a model may be and still fail (`ModelBroken`)."""
         return bool(self._control(lambda: self._client.is_model_ready(name, client_timeout=CONTROL_S)))
 
+    def probe(self, name: str, timeout_s: float = CONTROL_S) -> None:
+        """Run the model on one row of zeros: what only looks loaded fails here. Raises what `infer` does."""
+        found = self._control(lambda: self._client.get_model_metadata(name, client_timeout=timeout_s))
+        zeros = {
+            entry.name: np.zeros([max(size, 1) for size in entry.shape], triton_to_np(entry.datatype))
+            for entry in found.inputs
+        }
+        self.infer(name, by_value(zeros), timeout_s)
+
     def register(self, region: str, key: str, size: int, timeout_s: float) -> None:
         """Let the server read a region of shared memory, under the name `region`; nothing happens when it may."""
         try:
@@ -137,6 +146,12 @@ def by_value(inputs: Arrays) -> list[Any]:
     return tensors
 
 
+def triton_to_np(kind: str) -> Any:
+    from tritonclient.utils import triton_to_np_dtype
+
+    return triton_to_np_dtype(kind)
+
+
 def described(name: str, values: npt.NDArray[Any]) -> Any:
     """An input's name, type and shape."""
     from tritonclient.grpc import InferInput
@@ -156,10 +171,14 @@ class TritonModel:
         self, server: TritonServer, name: str, *, timeout_s: float = 1.0, breaker: Breaker | None = None
     ) -> None:
         self.name = name
-        self.broken = False  # set by a call, cleared by whoever has the model loaded again
         self._server = server
         self._timeout_s = timeout_s
         self._breaker = breaker or Breaker(name)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Calls have failed in a row, for whatever reason."""
+        return self._breaker.state != "closed"
 
     def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         timeout_s = min(self._timeout_s, remaining_s(self._timeout_s))
@@ -169,7 +188,6 @@ class TritonModel:
         try:
             outputs = self._ask(inputs, time.monotonic() + timeout_s)
         except (Unavailable, DeadlineExceeded) as lost:
-            self.broken = self.broken or isinstance(lost, ModelBroken)
             tells = isinstance(lost, Unavailable) or timeout_s >= FAIR_S
             (self._breaker.failed if tells else self._breaker.unknown)(permit)
             raise

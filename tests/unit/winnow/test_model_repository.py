@@ -27,8 +27,14 @@ def test_a_graph_with_a_batch_is_batched_and_its_queue_is_limited() -> None:
     config = config_of("m", inputs, [Tensor("heads", FLOATS, (None, None))], Running(max_queue=9, max_queue_s=0.25))
     assert 'input [ { name: "items" data_type: TYPE_FP32 dims: [ -1, 4 ] } ]' in config
     assert "max_batch_size: 8192" in config
-    assert "max_queue_size: 9 default_timeout_microseconds: 250000" in config
+    assert "max_queue_size: 9" in config
+    assert "default_timeout_microseconds: 250000" in config
     assert 'key: "items" value: { data_type: TYPE_FP32 dims: [ 1, 4 ] zero_data: true }' in config
+
+
+def test_without_limits_a_queue_has_no_policy() -> None:
+    batch = [Tensor("x", FLOATS, ("b", 4))]
+    assert "dynamic_batching { }" in config_of("m", batch, batch, Running())
 
 
 @pytest.mark.parametrize(
