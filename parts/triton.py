@@ -7,6 +7,7 @@ there, and the same repository of models loads unchanged.
 
 from __future__ import annotations
 
+import filecmp
 import http.client
 import shutil
 import sysconfig
@@ -60,15 +61,24 @@ def repository_of(folder: Path) -> Path:
 
 
 def gather_backends(server: Path, folder: Path) -> Path:
-    """The package's Python backend, the stub of our Python version beside it, and our own backends."""
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "python").mkdir(parents=True)
-    version = sysconfig.get_python_version()
-    for file in (*(server / "backends" / "python").iterdir(), server / "python_backend_stubs" / version / STUB):
-        shutil.copy(file, folder / "python")  # Triton follows no link out of this folder
-    for backend in BACKENDS.iterdir():
-        shutil.copytree(backend, folder / backend.name, ignore=shutil.ignore_patterns("__pycache__"))
+    """The package's Python backend, the stub of our Python version beside it, and our own backends. Copies: Triton
+    follows no link out of its folder."""
+    stub = server / "python_backend_stubs" / sysconfig.get_python_version() / STUB
+    for file in (*(server / "backends" / "python").iterdir(), stub):
+        place(file, folder / "python" / file.name)
+    for file in BACKENDS.glob("*/model.py"):
+        place(file, folder / file.parent.name / file.name)
     return folder
+
+
+def place(file: Path, target: Path) -> None:
+    """A copy, replaced at once and only by another content: a server may run on it."""
+    if target.is_file() and filecmp.cmp(file, target):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    shutil.copy2(file, part)
+    part.replace(target)
 
 
 def answers(http_port: int) -> str:
