@@ -1,60 +1,30 @@
 """What is computed from events, once: functions from DataFrame to DataFrame that run in a batch and in a stream alike.
 
-Windows (5 min, 1 h, 1 d, 7 d) are counted in panes, each as wide as the hop of its windows: a window of length L at the
-moment t holds the events before t whose pane begins after t - L. Its head is exact and its tail moves in hops ("sawtooth
-windows"), so an event belongs to one pane per hop instead of to every window that slides over it, and a stream, a batch
-and a request that add the same panes get the same number.
-
-`recent` is `winnow.features.item_stats`' popularity with exponential decay, kept forward: each act weighs
-2 ** ((t - LANDMARK) / half-life), which adds up, orders items at any moment, and becomes `recent` by one factor
-(Cormode et al., Forward Decay, 2009). Knows neither where events come from nor where results go.
+The numbers behind them are those of `jobs.definitions`. Knows neither where events come from nor where results go.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
-
 from pyspark.sql import Column, DataFrame, Window
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
-from winnow.features import DAY_S, HALF_LIFE_DAYS
-from winnow.types import EventType
-
-MINUTE_S, HOUR_S = 60, 3_600
-LANDMARK_S = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
-HALF_LIFE_S = HALF_LIFE_DAYS * DAY_S
-SESSION_GAP_S = 30 * MINUTE_S
-LAST_N = 200  # acts of one person that are kept as a list
-MAX_BASKET = 50  # distinct items of one session whose pairs count: pairs grow with the square
-DEFAULT_LATENESS_S = HOUR_S  # an event that comes later than that counts in the batch only
-
-ACTS = tuple(kind.value for kind in EventType if kind is not EventType.IMPRESSION)
-COUNTED = {kind.value: f"{kind.value}s" for kind in EventType}
-"""Event type to the name of its count."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrailingWindow:
-    """A window that ends now. `hop_s` is the width of the panes that it is added up from."""
-
-    name: str
-    length_s: int
-    hop_s: int
-
-
-WINDOWS = (
-    TrailingWindow("5m", 5 * MINUTE_S, MINUTE_S),
-    TrailingWindow("1h", HOUR_S, MINUTE_S),
-    TrailingWindow("1d", 24 * HOUR_S, HOUR_S),
-    TrailingWindow("7d", 7 * 24 * HOUR_S, HOUR_S),
+from jobs.definitions import (
+    ACTS,
+    COUNTED,
+    DEFAULT_LATENESS_S,
+    HALF_LIFE_S,
+    ITEM,
+    LANDMARK_S,
+    LAST_N,
+    LOG_ORDER,
+    MAX_BASKET,
+    PANES,
+    SESSION_GAP_S,
+    STATS_HOP_S,
+    USER,
+    recent_factor,
 )
-HOPS_S = tuple(dict.fromkeys(window.hop_s for window in WINDOWS))
-STATS_HOP_S = 24 * HOUR_S  # panes of items that are never forgotten: their sums are `winnow.features.ItemStats`
-
-USER, ITEM = "user", "item"
-PANES = {USER: HOPS_S, ITEM: (*HOPS_S, STATS_HOP_S)}
-"""Whom panes are kept of, and of which widths."""
+from winnow.types import EventType
 
 
 def person() -> Column:
@@ -69,13 +39,13 @@ def deduplicated(events: DataFrame, lateness_s: int = DEFAULT_LATENESS_S) -> Dat
     if events.isStreaming:
         late = events.withWatermark("occurred_at", f"{lateness_s} seconds")
         return late.dropDuplicatesWithinWatermark(["event_id"])
-    first = Window.partitionBy("event_id").orderBy("log_position", "topic", "partition", "offset")
+    first = Window.partitionBy("event_id").orderBy(*LOG_ORDER)
     return events.withColumn("nth", F.row_number().over(first)).where("nth = 1").drop("nth")
 
 
 def panes(events: DataFrame) -> DataFrame:
     """Counts per person and per item and pane. Columns: `of`, `key`, `hop_s`, `start` (seconds since 1970), a count per
-    event type, and over the acts their `count`, forward-decayed `weight`, and sum and number of ratings.
+    event type, and over the acts their `count`, forward-decayed `weight`, and sum and number of ratings (`value_sum`, `rated`).
     """
     sides = F.array(*(side(of, hop_s) for of, hops in PANES.items() for hop_s in hops))
     spread = events.select(
@@ -103,23 +73,14 @@ def sums() -> list[Column]:
         F.count(F.when(act, 1)).alias("count"),
         F.coalesce(F.sum(F.when(act, F.col("weight"))), F.lit(0.0)).alias("weight"),
         F.coalesce(F.sum(F.when(rated, F.col("value"))), F.lit(0.0)).alias("value_sum"),
-        F.count(F.when(rated, F.col("value"))).alias("values"),
+        F.count(F.when(rated, F.col("value"))).alias("rated"),
     ]
-
-
-PANE_NUMBERS = (*COUNTED.values(), "count", "weight", "value_sum", "values")
-"""What a pane holds, in order."""
 
 
 def weight() -> Column:
     """The forward-decayed weight of an act."""
     at = F.unix_micros("occurred_at") / 1e6
     return F.pow(F.lit(2.0), (at - LANDMARK_S) / HALF_LIFE_S)
-
-
-def recent_factor(at: float) -> float:
-    """What a sum of weights is multiplied with to be `recent` at that moment."""
-    return float(2.0 ** (-(at - LANDMARK_S) / HALF_LIFE_S))
 
 
 def item_stats(panes: DataFrame, at: float) -> DataFrame:
@@ -129,9 +90,9 @@ def item_stats(panes: DataFrame, at: float) -> DataFrame:
         F.sum("count").alias("count"),
         (F.sum("weight") * recent_factor(at)).alias("recent"),
         F.sum("value_sum").alias("value_sum"),
-        F.sum("values").alias("values"),
+        F.sum("rated").alias("rated"),
     )
-    mean = F.when(F.col("values") > 0, F.col("value_sum") / F.col("values")).otherwise(F.lit(float("nan")))
+    mean = F.when(F.col("rated") > 0, F.col("value_sum") / F.col("rated")).otherwise(F.lit(float("nan")))
     return total.select("item_id", F.col("count").cast("double").alias("count"), "recent", mean.alias("mean_value"))
 
 
@@ -153,12 +114,16 @@ def sessions(events: DataFrame, gap_s: int = SESSION_GAP_S) -> DataFrame:
     `count`, `purchases`, `basket` (distinct items bought, by name). In a stream a session comes once, when it is over.
     """
     bought = F.col("type") == EventType.PURCHASE.value
-    grouped = acts(events).groupBy("person", F.session_window("occurred_at", f"{gap_s} seconds")).agg(
-        F.min(F.unix_micros("occurred_at")).alias("start_us"),
-        F.max(F.unix_micros("occurred_at")).alias("end_us"),
-        F.count("*").alias("count"),
-        F.count(F.when(bought, 1)).alias("purchases"),
-        F.sort_array(F.collect_set(F.when(bought, F.col("item_id")))).alias("basket"),
+    grouped = (
+        acts(events)
+        .groupBy("person", F.session_window("occurred_at", f"{gap_s} seconds"))
+        .agg(
+            F.min(F.unix_micros("occurred_at")).alias("start_us"),
+            F.max(F.unix_micros("occurred_at")).alias("end_us"),
+            F.count("*").alias("count"),
+            F.count(F.when(bought, 1)).alias("purchases"),
+            F.sort_array(F.collect_set(F.when(bought, F.col("item_id")))).alias("basket"),
+        )
     )
     return grouped.drop("session_window")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F  # noqa: N812 -- everybody's name for them
+from pyspark.sql import functions as F
 
 from winnow.types import LATEST, MAX_ID, EventType
 
@@ -36,10 +36,15 @@ EVENT_COLUMNS = (
     "context",
     "log_position",
     "topic",
-    "partition",
-    "offset",
+    "topic_partition",
+    "topic_offset",
 )
-"""Of `winnow.canonical.EVENTS`, then where the event stands in the log and in the topic."""
+"""Of `winnow.canonical.EVENTS`, then where the event stands in the log (0: unknown) and in the topic."""
+EVENT_TYPES = (
+    "event_id string, type string, item_id string, occurred_at timestamp, user_id string, session_id string,"
+    " value double, quantity bigint, request_id string, position int, context map<string,string>,"
+    " log_position bigint, topic string, topic_partition int, topic_offset bigint"
+)
 
 
 class Parsed(NamedTuple):
@@ -57,7 +62,9 @@ def parse(records: DataFrame) -> Parsed:
 
 def judge(records: DataFrame) -> DataFrame:
     """The records with their `body` and the `reason` why it is no event, "" where it is one."""
-    body = F.from_json(F.col("value").cast("string"), BODY, {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": "damaged"})
+    body = F.from_json(
+        F.col("value").cast("string"), BODY, {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": "damaged"}
+    )
     opened = records.withColumn("body", body).withColumn("at", moment(F.col("body.occurred_at")))
     return opened.withColumn("reason", reason())
 
@@ -91,7 +98,9 @@ def invalid() -> Column:
     amount = ~F.coalesce(F.col("body.quantity"), F.lit(1)).between(1, 1_000_000)
     place = ~F.coalesce(F.col("body.position"), F.lit(1)).between(1, 10_000)
     no_item = F.coalesce(body["item_id"] == "", F.lit(True))
-    wrong = F.col("body.damaged").isNotNull() | no_item | nobody | F.col("at").isNull() | unrated | wild | amount | place
+    wrong = (
+        F.col("body.damaged").isNotNull() | no_item | nobody | F.col("at").isNull() | unrated | wild | amount | place
+    )
     for one in too_long:
         wrong = wrong | one
     return wrong
@@ -107,14 +116,17 @@ def moment(text: Column) -> Column:
 
 
 def events_of(judged: DataFrame) -> DataFrame:
-    empty_is_null = {name: F.nullif(F.col(f"body.{name}"), F.lit("")) for name in ("user_id", "session_id", "request_id")}
+    empty_is_null = {
+        name: F.nullif(F.col(f"body.{name}"), F.lit("")) for name in ("user_id", "session_id", "request_id")
+    }
     columns = {
         "occurred_at": F.col("at"),
         **empty_is_null,
         "quantity": F.coalesce(F.col("body.quantity"), F.lit(1)),
         "topic": F.col("topic"),
-        "partition": F.col("partition"),
-        "offset": F.col("offset"),
+        "topic_partition": F.col("partition"),
+        "topic_offset": F.col("offset"),
+        "log_position": F.coalesce(F.col("body.log_position"), F.lit(0)),
     }
     chosen = [columns.get(name, F.col(f"body.{name}")).alias(name) for name in EVENT_COLUMNS]
     return judged.where("reason = ''").select(chosen)

@@ -23,6 +23,7 @@ class Metrics:
             "winnow_stream_batch_seconds", "Of one batch", ["query"], buckets=BATCH_S, registry=registry
         )
         self.state = Gauge("winnow_stream_state_rows", "Rows of state", ["query"], registry=registry)
+        self.running = Gauge("winnow_stream_running", "1 while the query runs", ["query"], registry=registry)
         self.failures = Counter("winnow_stream_failures", "Ends of a query by an error", ["query"], registry=registry)
         self.batch = Gauge("winnow_stream_batch", "Newest batch that is committed", ["query"], registry=registry)
 

@@ -13,15 +13,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.query import StreamingQuery
 
 from jobs import aggregates, parquet_sink
+from jobs.definitions import DEFAULT_LATENESS_S
 from jobs.fence import Fence, epoch
 from jobs.parse import dead_of, events_of, judge
 from jobs.redis_sink import RedisSink
 from jobs.session import read_events
 
+TOPIC = "winnow.events"
 OBSERVED = "parsed"  # rows and dead rows of a batch, in its progress
 
 
@@ -32,10 +34,10 @@ class Settings:
     bootstrap: str
     root: str
     redis_url: str
-    topic: str = "winnow.events"
+    topic: str = TOPIC
     every_s: float = 2.0
     at_most: int = 20_000  # records of one batch
-    lateness_s: int = aggregates.DEFAULT_LATENESS_S
+    lateness_s: int = DEFAULT_LATENESS_S
 
     @property
     def log(self) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, Row
 
-from jobs.aggregates import ITEM, LAST_N, PANE_NUMBERS, STATS_HOP_S, WINDOWS
+from jobs.definitions import ITEM, LAST_N, PANE_NUMBERS, STATS_HOP_S, WINDOWS
 from jobs.fence import Fence
 from winnow.errors import Unavailable
 

@@ -18,12 +18,22 @@ HOST = "127.0.0.1"
 NATIVE = "kafka"
 NO_JAR = "KAFKA_DATA_SOURCE_NOT_ENABLED"
 SUBMITTED = "PYSPARK_GATEWAY_PORT"  # set by spark-submit, which knows the master
+SMALL = {
+    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+"""For two cores: less to compile, fewer threads that compile and collect."""
 ROOT = Path(__file__).parents[1]
 
 
-def session(name: str, *, master: str = LOCAL, shuffle_partitions: int = 2, memory: str = "1g") -> SparkSession:
+def session(
+    name: str, *, master: str = LOCAL, shuffle_partitions: int = 2, memory: str = "1g", small: bool = False
+) -> SparkSession:
     """A session in UTC; under spark-submit its master, memory and partitions count, not ours.
 
+    `small`: rows come by the thousand, so that compiling what runs over them costs more than it saves.
     `shuffle_partitions` of a streaming query are fixed by its first start: its state lies in so many parts.
     """
     if SUBMITTED not in os.environ and shutil.which("java") is None and "JAVA_HOME" not in os.environ:
@@ -41,7 +51,10 @@ def session(name: str, *, master: str = LOCAL, shuffle_partitions: int = 2, memo
             .config("spark.driver.bindAddress", HOST)
             .config("spark.sql.shuffle.partitions", str(shuffle_partitions))
             .config("spark.ui.enabled", "false")
+            .config("spark.ui.showConsoleProgress", "false")
         )
+        for option, value in (SMALL if small else {}).items():
+            builder = builder.config(option, value)
     spark = (
         builder.config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.execution.arrow.pyspark.enabled", "true")

@@ -9,9 +9,7 @@ nothing of what the records mean.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,45 +18,17 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPart
 from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows, SupportsTriggerAvailableNow
 from pyspark.sql.types import StructType
 
+from jobs.records import COLUMNS, REQUEST_S, Range, connection, millis, records
 from winnow.errors import FailedPrecondition, InvalidArgument, Unavailable
 
 FORMAT = "kafka-python"
-COLUMNS = (
-    "key binary, value binary, topic string, partition int, offset long, timestamp timestamp, timestampType int"
-)
-ARROW = pa.schema(
-    [
-        ("key", pa.binary()),
-        ("value", pa.binary()),
-        ("topic", pa.string()),
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-        ("timestamp", pa.timestamp("us", tz="UTC")),
-        ("timestampType", pa.int32()),
-    ]
-)
 OPTIONS = frozenset(
     {"kafka.bootstrap.servers", "subscribe", "startingoffsets", "maxoffsetspertrigger", "failondataloss"}
 )
 EARLIEST, LATEST = "earliest", "latest"
-REQUEST_S = 10.0
-CONNECT_S = 5.0
-STALLED_S = 30.0  # without one record of a range that the broker says it holds
-POLL_S = 1.0
-FETCH_ROWS = 5_000  # records of one Arrow batch
 
 Offsets = dict[str, dict[str, int]]
 """Topic to partition to the offset of the next record: the form of the native source."""
-
-
-@dataclass
-class Range(InputPartition):
-    """Records `start` … `end` - 1 of one partition."""
-
-    topic: str
-    partition: int
-    start: int
-    end: int
 
 
 class KafkaSource(DataSource):
@@ -99,7 +69,9 @@ def required(options: Mapping[str, str], name: str) -> str:
 class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     """Plans batches in the driver and reads ranges in the workers; what it holds travels, its connection does not."""
 
-    def __init__(self, bootstrap: str, topics: tuple[str, ...], starting: str, at_most: int, fail_on_loss: bool) -> None:
+    def __init__(
+        self, bootstrap: str, topics: tuple[str, ...], starting: str, at_most: int, fail_on_loss: bool
+    ) -> None:
         self.bootstrap = bootstrap
         self.topics = topics
         self.starting = starting
@@ -112,7 +84,7 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 
     @cached_property
     def admin(self) -> Any:
-        from kafka import KafkaAdminClient
+        from kafka import KafkaAdminClient  # type: ignore[import-untyped]
 
         return KafkaAdminClient(**connection(self.bootstrap, "winnow-spark-driver"))
 
@@ -125,9 +97,7 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         edges = {EARLIEST: self._ask(EARLIEST), LATEST: self._ask(LATEST)}
         special = {-2: EARLIEST, -1: LATEST}  # as in the native source
         return {
-            topic: {
-                n: offset if offset >= 0 else edges[special[offset]][topic][n] for n, offset in partitions.items()
-            }
+            topic: {n: offset if offset >= 0 else edges[special[offset]][topic][n] for n, offset in partitions.items()}
             for topic, partitions in given.items()
         }
 
@@ -137,7 +107,7 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     def prepareForTriggerAvailableNow(self) -> None:  # noqa: N802
         self.until = self._ask(LATEST)
 
-    def latestOffset(self, start: Offsets, limit: ReadLimit) -> Offsets:  # type: ignore[override]  # noqa: N802
+    def latestOffset(self, start: Offsets, limit: ReadLimit) -> Offsets:  # noqa: N802
         """Where the next batch ends: all there is, or a share of `limit` for each partition by its backlog."""
         ends = self.until or self._ask(LATEST)
         begins = begun(start, ends)
@@ -148,9 +118,7 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         if total <= limit.max_rows:
             return ends
         return {
-            topic: {
-                n: begins[topic][n] + share(max(backlog[topic, n], 0), limit.max_rows, total) for n in ends[topic]
-            }
+            topic: {n: begins[topic][n] + share(max(backlog[topic, n], 0), limit.max_rows, total) for n in ends[topic]}
             for topic in ends
         }
 
@@ -158,7 +126,7 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         """For the progress report: lag is this less what was read."""
         return self._ask(LATEST)
 
-    def partitions(self, start: Offsets, end: Offsets) -> list[InputPartition]:  # type: ignore[override]
+    def partitions(self, start: Offsets, end: Offsets) -> list[InputPartition]:
         """FailedPrecondition when records of the range were deleted by retention, or the topic was made anew."""
         begins = begun(start, end)
         earliest = self._ask(EARLIEST)
@@ -180,8 +148,8 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     def _ask(self, edge: str) -> Offsets:
         """The earliest or latest offset of every partition that the topics have now."""
         from kafka import errors
-        from kafka.admin import OffsetSpec
-        from kafka.structs import TopicPartition
+        from kafka.admin import OffsetSpec  # type: ignore[import-untyped]
+        from kafka.structs import TopicPartition  # type: ignore[import-untyped]
 
         try:
             known = self.admin.describe_topics(list(self.topics))
@@ -198,65 +166,9 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
             offsets[place.topic][str(place.partition)] = one.offset
         return offsets
 
-    # ------------------------------------------------------------------------------------------ records
-
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        """The records of one range, in order; offsets that hold none (markers of transactions) are passed over."""
-        from kafka import KafkaConsumer, errors
-        from kafka.structs import TopicPartition
-
         assert isinstance(partition, Range)
-        place = TopicPartition(partition.topic, partition.partition)
-        try:
-            consumer = KafkaConsumer(
-                **connection(self.bootstrap, "winnow-spark-task"),
-                group_id=None,
-                enable_auto_commit=False,
-                auto_offset_reset="none",
-                isolation_level="read_committed",
-                max_poll_records=FETCH_ROWS,
-                check_crcs=True,
-                metrics_enabled=False,
-            )
-        except (errors.KafkaError, OSError) as away:
-            raise Unavailable(f"Kafka at {self.bootstrap}: {away or type(away).__name__}") from away
-        try:
-            consumer.assign([place])
-            consumer.seek(place, partition.start)
-            yield from batches(consumer, place, partition.end)
-        except (errors.KafkaError, OSError) as away:
-            raise Unavailable(f"Kafka, {partition.topic}/{partition.partition}: {away}") from away
-        finally:
-            consumer.close(autocommit=False, timeout_ms=1_000)
-
-
-def batches(consumer: Any, place: Any, end: int) -> Iterator[pa.RecordBatch]:
-    moved = time.monotonic()
-    while (position := consumer.position(place)) < end:
-        records = consumer.poll(timeout_ms=millis(POLL_S)).get(place, [])
-        wanted = [record for record in records if record.offset < end]
-        if wanted:
-            yield arrow(wanted)
-        if records and records[-1].offset >= end:
-            return
-        if consumer.position(place) > position:
-            moved = time.monotonic()
-        elif time.monotonic() - moved > STALLED_S:
-            raise Unavailable(f"Kafka, {place}: nothing came at offset {position} for {STALLED_S:g} s")
-
-
-def arrow(records: list[Any]) -> pa.RecordBatch:
-    columns = (
-        [record.key for record in records],
-        [record.value for record in records],
-        [record.topic for record in records],
-        [record.partition for record in records],
-        [record.offset for record in records],
-        [record.timestamp * 1_000 for record in records],
-        [record.timestamp_type for record in records],
-    )
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, ARROW, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=ARROW)
+        return records(self.bootstrap, partition)
 
 
 def begun(start: Offsets, ends: Offsets) -> Offsets:
@@ -267,16 +179,3 @@ def begun(start: Offsets, ends: Offsets) -> Offsets:
 def share(backlog: int, at_most: int, total: int) -> int:
     """A partition's part of a limited batch; one at least where something waits, so that no partition starves."""
     return min(backlog, max(1, backlog * at_most // total)) if backlog else 0
-
-
-def connection(bootstrap: str, name: str) -> dict[str, Any]:
-    return {
-        "bootstrap_servers": bootstrap.split(","),
-        "client_id": name,
-        "request_timeout_ms": millis(REQUEST_S),
-        "bootstrap_timeout_ms": millis(CONNECT_S),
-    }
-
-
-def millis(seconds: float) -> int:
-    return round(seconds * 1000)

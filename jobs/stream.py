@@ -21,10 +21,10 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, start_http_server
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from jobs.progress import Metrics, line
-from jobs.queries import QUERIES, Query, Settings, start
+from jobs.queries import QUERIES, TOPIC, Query, Settings, start
 from jobs.session import LOCAL, session
 from winnow.errors import WinnowError
 
@@ -59,6 +59,7 @@ class Supervised:
     def begin(self, spark: SparkSession, settings: Settings, metrics: Metrics) -> None:
         try:
             self.run = start(spark, self.query, settings)
+            metrics.running.labels(self.query.name).set(1)
         except (PySparkException, WinnowError) as wrong:
             self.failed(str(wrong), metrics)
 
@@ -76,6 +77,7 @@ class Supervised:
 
     def failed(self, why: str, metrics: Metrics) -> None:
         metrics.failures.labels(self.query.name).inc()
+        metrics.running.labels(self.query.name).set(0)
         self.run = None
         self.again_at = time.monotonic() + self.pause_s
         logger.warning("%s: again in %g s: %s", self.query.name, self.pause_s, reason(why))
@@ -112,13 +114,16 @@ def reason(why: str) -> str:
 def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("jobs.stream", description="Aggregates of events, while they come.")
     parser.add_argument("--bootstrap", required=True, help="Kafka brokers, host:port,…")
-    parser.add_argument("--home", required=True, help="the home; results and checkpoints lie in its spark/ (or an s3a:// address)")
+    parser.add_argument(
+        "--home", required=True, help="the home; results and checkpoints lie in its spark/ (or an s3a:// address)"
+    )
     parser.add_argument("--redis", required=True, help="redis://… of the aggregates")
-    parser.add_argument("--topic", default=Settings.topic)
+    parser.add_argument("--topic", default=TOPIC)
     parser.add_argument("--every-s", type=float, default=2.0, help="seconds between batches")
     parser.add_argument("--at-most", type=int, default=20_000, help="records of one batch")
     parser.add_argument("--lateness-s", type=int, default=3_600, help="events later than that count in the batch only")
     parser.add_argument("--metrics-port", type=int, default=0, help="Prometheus metrics; 0: none")
+    parser.add_argument("--shuffle-partitions", type=int, default=2, help="parts of a query's state; fixed for ever")
     parser.add_argument("--master", default=LOCAL, help="where spark-submit does not say")
     return parser.parse_args(words)
 
@@ -137,7 +142,7 @@ def main(words: Sequence[str] = ()) -> None:
     registry = CollectorRegistry()
     if said.metrics_port:
         start_http_server(said.metrics_port, registry=registry)
-    spark = session("winnow-stream", master=said.master)
+    spark = session("winnow-stream", master=said.master, shuffle_partitions=said.shuffle_partitions, small=True)
     try:
         run(spark, settings, Metrics(registry), stopped)
     finally:
