@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
-from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
 
@@ -25,16 +25,26 @@ class Fence:
 
 
 def epoch(spark: SparkSession, checkpoint: str) -> int:
-    """When this checkpoint was made, in milliseconds since 1970; noted beside it at its first start."""
-    path = f"{checkpoint}/epoch"
-    try:
-        noted = [int(row.value) for row in spark.read.text(path).collect() if row.value.isdigit()]
-    except AnalysisException as absent:
-        if absent.getCondition() != "PATH_NOT_FOUND":
-            raise
-        noted = []
-    if noted:
-        return noted[0]
+    """When this checkpoint was made, in milliseconds since 1970; noted in it at its first start.
+
+    By Hadoop's own file systems: a checkpoint may lie wherever Spark can write.
+    """
+    jvm: Any = spark.sparkContext._jvm
+    note, beside = (jvm.org.apache.hadoop.fs.Path(f"{checkpoint}/{name}") for name in ("epoch", "epoch.new"))
+    files = note.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
+    if files.exists(note):
+        return int(read(files, note))
     now = time.time_ns() // 1_000_000
-    spark.createDataFrame([(str(now),)], "value string").coalesce(1).write.mode("overwrite").text(path)
-    return now
+    written = files.create(beside, True)
+    written.writeBytes(str(now))
+    written.close()
+    files.rename(beside, note)
+    return int(read(files, note))
+
+
+def read(files: Any, path: Any) -> str:
+    stream = files.open(path)
+    try:
+        return str(stream.readLine())
+    finally:
+        stream.close()
