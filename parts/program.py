@@ -24,6 +24,7 @@ from winnow.errors import Unavailable
 
 HOST = "127.0.0.1"
 POLL_S = 0.1
+KILL_S = 5.0
 LOG_LINES = 15
 
 Probe = Callable[[], str]
@@ -79,9 +80,10 @@ class Running:
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL, as a power cut would end it."""
+        """SIGKILL to all of it, as a power cut would end it; returns when nothing of it is left."""
+        members = [self.process, *group_of(self.process.pid)]
         self._signal(signal.SIGKILL)
-        self._wait()
+        self._wait(members)
         self.program.note.unlink(missing_ok=True)
 
     def stop(self) -> None:
@@ -98,11 +100,15 @@ class Running:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
-    def _wait(self) -> None:
-        try:
-            self.process.wait(5.0)
-        except psutil.TimeoutExpired as stuck:
-            raise Unavailable(f"{self.program.name} (process {self.process.pid}) does not end") from stuck
+    def _wait(self, members: list[psutil.Process]) -> None:
+        """A signal is sent at once and takes effect a moment later, in each process for itself."""
+        until = time.monotonic() + KILL_S
+        while left := [process.pid for process in members if alive(process)]:
+            if time.monotonic() > until:
+                raise Unavailable(f"{self.program.name} (processes {left}) does not end")
+            time.sleep(0.01)
+        with suppress(psutil.TimeoutExpired):
+            self.process.wait(0)  # where it is our child, take note of its end
 
 
 def start(program: Program) -> Running:
@@ -178,6 +184,16 @@ def alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def group_of(leader: int) -> list[psutil.Process]:
+    """The processes of the leader's group, whether or not it still runs itself."""
+    members = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(process.pid) == leader:
+                members.append(process)
+    return members
 
 
 def tail(log: Path, lines: int = LOG_LINES) -> str:
