@@ -40,9 +40,20 @@ else
 	@echo "whose request? for example: make trace USER=405" >&2; exit 2
 endif
 
+##@ Run it on its real parts
+.PHONY: up status down
+up: setup packages triton ## Redis, Kafka, MLflow, Triton, Spark and the five services over DATA's home, in the background
+	@$(PYTHON) -m cli up --data $(DATA) $(ARGS)
+
+status: core ## what of it runs and answers
+	@$(PYTHON) -m cli status
+
+down: core ## stop what `make up` started
+	@$(PYTHON) -m cli down
+
 ##@ Prove it
 .PHONY: test check evaluate bench
-test: check packages ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
+test: check packages triton ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
 	@$(PYTHON) -m pytest $(ARGS)
 
 check: setup lint types walls generated ## style, types, walls between packages, generated code; no tests
@@ -75,7 +86,10 @@ clean: ## remove build/ and caches; .venv stays
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 # Programs of Debian that the parts beside Winnow are: Redis, and Java for Spark.
-.PHONY: packages
+.PHONY: packages triton
+triton: core
+	@$(PYTHON) scripts/triton.py
+
 packages:
 	@scripts/debian.sh redis-server=redis-server java=default-jre-headless
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 from pydantic import ValidationError
 
-from cli import bench, demo, evaluate, ingest, promote, recommend, serve, trace, train
+from cli import bench, demo, evaluate, ingest, promote, recommend, serve, trace, train, up
 from cli.console import err, failure
 from winnow.errors import InvalidArgument, WinnowError
 from winnow.registry import prepare
@@ -28,6 +28,9 @@ app.add_typer(train.app, name="train")
 app.command("promote")(promote.promote)
 app.command("evaluate")(evaluate.evaluate)
 app.command("serve")(serve.serve)
+app.command("up")(up.up)
+app.command("status")(up.status)
+app.command("down")(up.down)
 app.command("recommend")(recommend.recommend)
 app.command("trace")(trace.trace)
 app.command("bench", context_settings=bench.PASSED_ON)(bench.bench)

@@ -19,8 +19,9 @@ import httpx
 import psutil
 import pytest
 
-from bench.processes import INNER, Platform, environment, process, running
+from bench.processes import Platform, process, running
 from parts.program import free_ports
+from parts.services import INNER, environment
 from tests.homes import copy_of, registry_of
 from training.dataset import load
 
