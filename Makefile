@@ -61,7 +61,7 @@ check: setup lint types walls generated ## style, types, walls between packages,
 evaluate: core ## ranking quality on DATA against simple baselines, into build/evaluate.json
 	@$(PYTHON) -m cli evaluate --data $(DATA) $(ARGS)
 
-bench: core ## latency, throughput and cost per request, into build/bench.json
+bench: core triton ## latency, throughput and cost per request, into build/bench.json
 	@$(PYTHON) -m cli bench $(ARGS)
 
 ##@ Change it

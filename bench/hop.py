@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.kernels import TURNS, Scorer
+from parts.program import HOST, free_ports, running
+from parts.triton import repository_of, triton
 from winnow.artifacts import Bundle
 from winnow.inference import InProcess, ModelHost, largest_difference
 from winnow.model_repository import ModelRepository
@@ -27,8 +29,15 @@ WARM = 20
 TIMEOUT_S = 30.0
 
 
+def hop_here(bundle: Bundle, folder: Path) -> dict[str, float]:
+    """`measure_hop` against a Triton of our own below `folder`, ended afterwards; FailedPrecondition without one."""
+    grpc_port, http_port = free_ports(2)
+    with running(triton(folder, grpc_port, http_port)):
+        return measure_hop(bundle, f"{HOST}:{grpc_port}", repository_of(folder))
+
+
 def measure_hop(bundle: Bundle, address: str, repository: Path, n: int = 500, calls: int = CALLS) -> dict[str, float]:
-    """Figures of a ranking bundle by dotted names, printed as they are found: `infer.500.onnx_ms` and its like are
+    """Figures of a ranking bundle by dotted names: `infer.500.onnx_ms` and its like are
     medians, `…_p99_ms` the 99th percentiles. RuntimeError where Triton answers otherwise than the process."""
     scorer = Scorer.load(bundle, n, table=20 * n)
     meetings = [scorer.meeting(k, n, scorer.person(k)) for k in range(TURNS)]
@@ -68,5 +77,4 @@ def figures(n: int, took: Mapping[str, Times]) -> dict[str, float]:
     for name, times in took.items():
         found[f"infer.{n}.{name}_ms"] = float(np.median(times))
         found[f"infer.{n}.{name}_p99_ms"] = float(np.percentile(times, 99))
-        print(f"infer.{n}.{name}: p50 {np.median(times):.2f} ms, p99 {np.percentile(times, 99):.2f} ms")
     return found

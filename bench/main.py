@@ -14,9 +14,11 @@ import numpy as np
 from rich.console import Console
 
 from bench.figures import machine, show
+from bench.hop import hop_here
 from bench.plan import QUICK, Bench, Lengths
-from bench.worlds import WORLDS, prepare
-from winnow.errors import NotFound
+from bench.worlds import WORLDS, World, prepare
+from winnow.artifacts import open_bundle
+from winnow.errors import FailedPrecondition, NotFound
 
 OUT = Path("build/bench.json")
 CACHE = Path("build/bench")
@@ -33,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"[dim]{time.monotonic() - started:6.1f} s[/]  {text}", highlight=False)
 
     bench = Bench(QUICK if arguments.quick else Lengths(), say)
-    run(bench, arguments.worlds)
+    worlds = run(bench, arguments.worlds)
+    if worlds:
+        hop(bench, worlds[0])
     bench.figures.put("e2e.faults", sum(bench.faults.values()))
     bench.figures.put("run.seconds", time.monotonic() - started)
     bench.figures.put("run.quick", arguments.quick)
@@ -44,8 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if bench.faults else 0
 
 
-def run(bench: Bench, names: Sequence[str]) -> None:
+def run(bench: Bench, names: Sequence[str]) -> list[World]:
     """Measure every world whose data set is here."""
+    measured = []
     for name in names:
         try:
             world = prepare(name, CACHE, bench.say)
@@ -53,6 +58,21 @@ def run(bench: Bench, names: Sequence[str]) -> None:
             bench.say(f"[red]{name} left out:[/] {absent.detail}")
             continue
         bench.world(world)
+        measured.append(world)
+    return measured
+
+
+def hop(bench: Bench, world: World) -> None:
+    """What it costs to ask Triton instead of computing here."""
+    try:
+        found = hop_here(open_bundle(world.ranking, "ranking"), CACHE / "triton")
+    except FailedPrecondition as absent:
+        bench.say(f"[red]Triton left out:[/] {absent.detail}")
+        return
+    for name, ms in found.items():
+        bench.figures.put(name, ms)
+    medians = ", ".join(f"{name.split('.')[-1]} {ms:.2f}" for name, ms in found.items() if "p99" not in name)
+    bench.say(f"the cross network over 500 candidates: {medians}")
 
 
 def report(bench: Bench, console: Console) -> None:
