@@ -20,14 +20,16 @@ from rich.progress import Progress
 
 from cli.answers import answer_table, document, remarks
 from cli.console import bars, note, out
+from cli.gate import release
 from cli.homes import BUILD, Data, HomeOption, home_of, registry_uri
 from cli.ingest import ingested
-from cli.models import Workshop, registry_of, release
+from cli.models import Workshop, registry_of
 from cli.people import SHOWN, three_people
 from parts.mlflow import mlflow
 from parts.program import HOST, launch, port_near
 from winnow.artifacts import Bundle
-from winnow.errors import Unavailable
+from winnow.errors import FailedPrecondition, Unavailable
+from winnow.registry import MlflowRegistry, model_name
 from winnow.requests import RecommendRequest
 from winnow.types import Person
 
@@ -134,9 +136,20 @@ def promote(story: Story, workshop: Workshop, *bundles: Bundle) -> None:
     """Both bundles become versions in MLflow, and the champions that serving follows."""
     with story.step("promote", "registering and promoting both in MLflow"):
         registry = registry_of(story.home)
-        changed = [release(registry, bundle, {"preset": workshop.preset, "seed": workshop.seed}) for bundle in bundles]
-        if not any(new for _, new in changed):
+        said = [released(workshop, registry, bundle) for bundle in bundles]
+        if not any(said):
             story.already("promote")
+
+
+def released(workshop: Workshop, registry: MlflowRegistry, bundle: Bundle) -> str:
+    """Through the gate; one that is refused is told, and the champion that is there goes on serving."""
+    try:
+        said = release(workshop, registry, bundle)
+    except FailedPrecondition as refused:
+        said = refused.detail
+    if said:
+        note(f"    {model_name(bundle.kind)}: {said}")
+    return said
 
 
 def noted(story: Story, workshop: Workshop) -> None:

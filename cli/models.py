@@ -20,7 +20,7 @@ from cli.homes import registry_uri
 from cli.stamps import Done, Stamps, code, key_of
 from winnow.artifacts import MANIFEST, Bundle, Kind, open_bundle
 from winnow.errors import FailedPrecondition
-from winnow.registry import MlflowRegistry, Version
+from winnow.registry import MlflowRegistry
 
 if TYPE_CHECKING:
     from services.retrieval.service import RetrievalService
@@ -140,17 +140,6 @@ def trained(bundle: Bundle | None) -> Bundle:
 def registry_of(home: Path, uri: str = "") -> MlflowRegistry:
     """The home's own registry, or another by its address."""
     return MlflowRegistry(uri or registry_uri(home), home / "state" / "bundles")
-
-
-def release(registry: MlflowRegistry, bundle: Bundle, params: dict[str, Any]) -> tuple[Version, bool]:
-    """Register a bundle and make it the champion. One that is registered already is left as it is: whoever moved the
-    alias since meant it. True when something changed."""
-    known = {version.bundle: version for version in registry.versions(bundle.kind)}
-    if bundle.id in known and registry.champion(bundle.kind) is not None:
-        return known[bundle.id], False
-    version = registry.register(bundle, params)
-    registry.promote(version)
-    return version, True
 
 
 def champion_bundle(registry: MlflowRegistry, kind: Kind) -> Bundle:

@@ -29,7 +29,8 @@ from winnow.errors import NotFound, Unavailable
 P = ParamSpec("P")
 T = TypeVar("T")
 
-CHAMPION = "champion"
+CHAMPION = "champion"  # serves
+CHALLENGER = "challenger"  # was trained last and waits for a verdict or a person
 SQLITE = "sqlite:///"
 FOLDER = "bundle"  # of a run's artifacts
 TAG = "winnow.bundle"  # holds the bundle's id
@@ -37,6 +38,7 @@ HTTP_TIMEOUT_S = 10
 HTTP_RETRIES = 1
 TRANSFER_TIMEOUT_S = 300
 SQLITE_WAIT_S = 5.0
+LONGEST_TAG = 5_000
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -160,6 +162,16 @@ class MlflowRegistry:
         client, name = self._open(), model_name(version.kind)
         client.get_model_version(name, version.number)
         client.set_registered_model_alias(name, alias, version.number)
+
+    @translated
+    def notes(self, version: Version) -> dict[str, str]:
+        """The tags of a version, which MLflow shows beside it. NotFound when there is no such version."""
+        return dict(self._open().get_model_version(model_name(version.kind), version.number).tags)
+
+    @translated
+    def note(self, version: Version, tag: str, text: str) -> None:
+        """Keep a tag with a version, at most 5,000 characters of it. NotFound when there is no such version."""
+        self._open().set_model_version_tag(model_name(version.kind), version.number, tag, text[:LONGEST_TAG])
 
     def versions(self, kind: Kind) -> list[Version]:
         if self._database is not None and not self._database.exists():

@@ -11,19 +11,24 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from cli.gate import FORCED, PROMOTED
 from cli.homes import evaluation_home, home_of
 from cli.main import app, main
 from cli.models import registry_of
 from tests.unit.winnow.test_registry import bundle
+from winnow.errors import FailedPrecondition
+from winnow.registry import Version
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with two registered versions of retrieval, the first of them promoted."""
+    """A home with three registered versions of retrieval: two have served, the first of them does now."""
     home = tmp_path_factory.mktemp("home")
     registry = registry_of(home)
-    first, _ = (registry.register(bundle(home / "bundles" / name, name)) for name in ("one", "two"))
+    first, second, _ = (registry.register(bundle(home / "bundles" / name, name)) for name in ("one", "two", "three"))
     registry.promote(first)
+    for served in (first, second):
+        registry.note(served, PROMOTED, "2026-01-01T00:00:00+00:00")
     return home
 
 
@@ -40,11 +45,21 @@ def test_promote_moves_the_champion_and_shows_who_it_is(home: Path) -> None:
     def champions(*words: str) -> list[str]:
         shown = CliRunner().invoke(app, ["promote", *words, "--home", str(home), "--json"])
         assert shown.exit_code == 0
-        return [v["version"] for v in json.loads(shown.output)["retrieval"] if v["champion"]]
+        return [v["version"] for v in json.loads(shown.stdout)["retrieval"] if v["champion"]]
 
     assert champions() == ["1"]
     assert champions("retrieval", "2") == ["2"]
     assert champions("retrieval", "1") == ["1"]
+
+
+def test_what_cannot_be_compared_is_promoted_only_for_a_reason(home: Path) -> None:
+    refused = CliRunner().invoke(app, ["promote", "retrieval", "3", "--home", str(home)])
+    assert isinstance(refused.exception, FailedPrecondition)
+    assert "winnow ingest" in refused.exception.detail
+    taken = CliRunner().invoke(app, ["promote", "retrieval", "3", "--home", str(home), "--force", "a trial"])
+    assert taken.exit_code == 0
+    assert registry_of(home).notes(Version("retrieval", "3"))[FORCED] == "a trial"
+    assert CliRunner().invoke(app, ["promote", "retrieval", "1", "--home", str(home)]).exit_code == 0
 
 
 def test_promote_prints_a_table_for_people(home: Path) -> None:
