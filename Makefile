@@ -52,7 +52,7 @@ down: core ## stop what `make up` started
 	@$(PYTHON) -m cli down
 
 ##@ Prove it
-.PHONY: test check evaluate bench
+.PHONY: test check evaluate bench drill
 test: check packages triton ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
 	@$(PYTHON) -m pytest $(ARGS)
 
@@ -63,6 +63,9 @@ evaluate: core ## ranking quality on DATA against simple baselines, into build/e
 
 bench: core triton ## latency, throughput and cost per request, into build/bench.json
 	@$(PYTHON) -m cli bench $(ARGS)
+
+drill: setup packages triton ## lose every part under load, promote twenty times: tables and build/drill.json
+	@$(PYTHON) -m drills $(ARGS)
 
 ##@ Change it
 .PHONY: setup core format proto lock clean

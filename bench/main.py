@@ -16,7 +16,7 @@ from rich.console import Console
 from bench.figures import machine, show
 from bench.hop import hop_here
 from bench.plan import QUICK, Bench, Lengths
-from bench.worlds import WORLDS, World, prepare
+from bench.worlds import MEASURED, WORLDS, World, prepare
 from winnow.artifacts import open_bundle
 from winnow.errors import FailedPrecondition, NotFound
 
@@ -89,5 +89,5 @@ def report(bench: Bench, console: Console) -> None:
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="bench", description=__doc__.splitlines()[0])
     options.add_argument("--quick", action="store_true", help="shorter windows: for trying out, not for quoting")
-    options.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS), help="data sets to measure on")
+    options.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(MEASURED), help="data sets to measure on")
     return options

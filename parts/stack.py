@@ -45,6 +45,8 @@ class Stack:
     home: Path
     parts: tuple[str, ...] = PARTS
     ports: dict[str, int] = field(default_factory=dict)
+    through: dict[str, int] = field(default_factory=dict)
+    """Ports that others are told instead of a program's own: those of proxies before it."""
 
     @classmethod
     def planned(cls, folder: Path, home: Path, parts: tuple[str, ...] = PARTS) -> Stack:
@@ -84,12 +86,11 @@ class Stack:
                 self.folder / "spark", self.address("kafka"), self.home, self.redis_url, self.ports["spark"]
             ),
         }
-        settings = self.settings()
         services = self.folder / "services"
         return [
             *(make() for name, make in makers.items() if name in self.parts),
-            *(inner(name, services, self.ports[name], settings) for name in INNER),
-            gateway(services, self.ports["rest"], settings),
+            *(inner(name, services, self.ports[name], self.settings(name)) for name in INNER),
+            gateway(services, self.ports["rest"], self.settings("gateway")),
         ]
 
     @property
@@ -97,11 +98,12 @@ class Stack:
         return f"redis://{self.address('redis')}/0"
 
     def address(self, name: str) -> str:
-        return f"{HOST}:{self.ports[name]}"
+        """Where others reach it."""
+        return f"{HOST}:{self.through.get(name, self.ports[name])}"
 
-    def settings(self) -> dict[str, str]:
-        """The environment of the services: where the others are, and the parts that there are."""
-        found = environment(self.home, self.ports)
+    def settings(self, service: str) -> dict[str, str]:
+        """The environment of a service: where it listens, where the others are, and the parts that there are."""
+        found = environment(self.home, {**self.ports, **self.through, service: self.ports[service]})
         if "kafka" in self.parts:
             found["WINNOW_KAFKA_BOOTSTRAP"] = self.address("kafka")
         if "mlflow" in self.parts:
