@@ -7,6 +7,7 @@ is ResourceExhausted; an input that the graph does not take is ModelFailed, as i
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +32,7 @@ from winnow.serving.status import TOO_LARGE
 FAIR_S = 0.02  # a call that was given less says nothing about the server when it is late
 CONTROL_S = 2.0  # of a question that costs the server nothing
 LOAD_S = 120.0
+MOST_CALLS = 16  # of one model at a time, those that were given up included: what is queued soon has no takers
 
 
 class ModelBroken(Unavailable):
@@ -41,17 +43,69 @@ class RegionUnknown(Unavailable):
     """The server does not know a region of shared memory (any more)."""
 
 
+class Busy(ResourceExhausted):
+    """Too many calls to the model are going on already."""
+
+
+class Call:
+    """One request, until the server has answered it, however long nobody waits any more."""
+
+    def __init__(self, name: str, calls: Calls) -> None:
+        self.name = name
+        self.going: Any = None
+        self._calls = calls
+        self._ended = threading.Event()
+        self._found: tuple[Any, Exception | None] = None, None
+
+    def over(self, result: Any, error: Exception | None) -> None:
+        """Called by the client's own thread."""
+        self._found = result, error
+        self._calls.end(self)
+        self._ended.set()
+
+    def wait(self, timeout_s: float) -> tuple[Any, Exception | None]:
+        """The answer, or what went wrong; TimeoutError when there is neither yet."""
+        if not self._ended.wait(timeout_s):
+            raise TimeoutError
+        return self._found
+
+
+class Calls:
+    """All calls that are going on, of each model at most `most`. Thread-safe."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._going: dict[str, set[Call]] = {}
+
+    def begin(self, name: str) -> Call:
+        call = Call(name, self)
+        with self._lock:
+            going = self._going.setdefault(name, set())
+            if len(going) >= self._most:
+                raise Busy(f"{name}: {len(going)} calls are going on already")
+            going.add(call)
+        return call
+
+    def end(self, call: Call) -> None:
+        with self._lock:
+            self._going[call.name].discard(call)
+            if not self._going[call.name]:
+                del self._going[call.name]
+
+
 class TritonServer:
     """One server at `host:port`. Thread-safe. Every call has a time limit and raises only errors of the platform, or
     ModelFailed."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, most_calls: int = MOST_CALLS) -> None:
         from tritonclient.grpc import InferenceServerClient  # type: ignore[import-untyped]
         from tritonclient.utils import InferenceServerException  # type: ignore[import-untyped]
 
         self.address = address
         self._failure = InferenceServerException
         self._client = InferenceServerClient(address, channel_args=OPTIONS)
+        self._calls = Calls(most_calls)
 
     def load(self, name: str, timeout_s: float = LOAD_S) -> None:
         """Returns when the model can be asked; one that is loaded stays as it is. BundleRefused when the server takes
@@ -92,10 +146,24 @@ class TritonServer:
         self._control(lambda: self._client.unregister_system_shared_memory(region, client_timeout=CONTROL_S))
 
     def infer(self, name: str, inputs: Sequence[Any], timeout_s: float) -> dict[str, npt.NDArray[Any]]:
-        """`inputs` are made by `by_value`, or name a region. Past its time a request is not begun by the server."""
+        """`inputs` are made by `by_value`, or name a region. Past its time a request is not begun by the server.
+
+        A call that is given up here goes on there: Triton 2.51 dies now and then of a request that is cancelled as it
+        ends (triton-inference-server/server issues 7368 and 8034), and a deadline of gRPC cancels. So the caller waits,
+        the call has no deadline, and one too many that is still going on is Busy.
+        """
+        call = self._calls.begin(name)
         try:
-            answer = self._client.infer(name, inputs, client_timeout=timeout_s, timeout=max(1, int(timeout_s * 1e6)))
-        except self._failure as broken:
+            going = self._client.async_infer(name, inputs, call.over, timeout=max(1, int(timeout_s * 1e6)))
+        except BaseException:
+            self._calls.end(call)
+            raise
+        try:
+            answer, broken = call.wait(timeout_s)
+        except TimeoutError:
+            call.going = going  # gRPC cancels a call that nobody holds any more
+            raise DeadlineExceeded(f"Triton at {self.address}: {name} was not done after {timeout_s:g} s") from None
+        if broken is not None:
             raise self._meaning(broken) from broken
         return {output.name: answer.as_numpy(output.name) for output in answer.get_response().outputs}
 
@@ -190,6 +258,9 @@ class TritonModel:
         except (Unavailable, DeadlineExceeded) as lost:
             tells = isinstance(lost, Unavailable) or timeout_s >= FAIR_S
             (self._breaker.failed if tells else self._breaker.unknown)(permit)
+            raise
+        except Busy:
+            self._breaker.unknown(permit)
             raise
         except (WinnowError, ModelFailed):
             self._breaker.answered(permit)
