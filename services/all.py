@@ -83,6 +83,7 @@ class Platform:
             http_address=self.settings.rest_address,
             loops=[
                 follow(self.catalogue, self.feature, self.changed),
+                self.feature.forward(),
                 after(self.catalogue.complete, lambda: retrieval.follow(self.settings, self.retrieval)),
                 after(self.catalogue.complete, lambda: ranking.follow(self.settings, self.ranking)),
                 explanation.follow(self.settings, self.explanation),
