@@ -88,6 +88,7 @@ class Platform:
                 after(self.catalogue.complete, lambda: ranking.follow(self.settings, self.ranking)),
                 explanation.follow(self.settings, self.explanation),
                 gateway.remember(self.settings, self.gateway, self.retrieval),
+                self.gateway.decisions.run(),
             ],
             close=[self.feature.close, self.retrieval.close, self.ranking.close],
             grace_s=self.settings.grace_s,

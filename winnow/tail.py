@@ -40,11 +40,11 @@ class Tail:
         rows: list[Placed] = []
         while self.position < upto and len(rows) < at_most:
             part = next(self._parts, None)
-            if part is None:
+            if part is not None:
+                rows += [placed for placed in part if placed[0] > self.position]
+                self.position = max(self.position, part[-1][0])
+            elif self.position < upto:  # bulk rows may just have been passed over
                 self._parts = self._open()
-                continue
-            rows += [placed for placed in part if placed[0] > self.position]
-            self.position = max(self.position, part[-1][0]) if part else self.position
         return rows
 
     def _open(self) -> Iterator[list[Placed]]:

@@ -41,6 +41,10 @@ ACKNOWLEDGED = Counter(
 FORWARDED = Counter("winnow_forwarded_total", "Rows of a log that the broker has acknowledged", ["topic"])
 BACKLOG_ROWS = Gauge("winnow_forward_backlog_rows", "Rows on disk that the broker lacks", ["topic"])
 BACKLOG_SECONDS = Gauge("winnow_forward_backlog_seconds", "Age of the oldest row that the broker lacks", ["topic"])
+DECISIONS = Counter("winnow_decisions_total", "Decisions logged, by where they went: broker or disk", ["to"])
+DECISIONS_DROPPED = Counter("winnow_decisions_dropped_total", "Decisions that found no room", ["reason"])
+DECISIONS_WAITING = Gauge("winnow_decisions_disk_bytes", "Decisions on disk: kept, or waiting for the broker")
+DEAD_LETTERS = Counter("winnow_dead_letters_total", "Messages that could not be read", ["topic", "reason"])
 BUNDLES_REFUSED = Counter("winnow_bundles_refused_total", "Bundles that failed their checks at load", ["kind"])
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
