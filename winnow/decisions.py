@@ -16,6 +16,7 @@ import numpy.typing as npt
 import orjson
 
 from winnow.errors import InvalidArgument
+from winnow.poison import Poison, body_of
 from winnow.requests import Watermarks
 from winnow.types import (
     Candidates,
@@ -30,6 +31,7 @@ from winnow.types import (
 
 SCHEMA = 1
 RECOMMEND, SIMILAR, TRENDING = "recommend", "similar", "trending"
+TEXT_BYTES = 64  # of an id as Python keeps it, about
 
 Rows = npt.NDArray[np.int64]
 
@@ -57,6 +59,15 @@ class Decision:
 def key_of(decision: Decision) -> bytes:
     """Decisions for one user, or for one session without a user, keep their order."""
     return (decision.user.person.user_id or decision.user.person.session_id).encode()
+
+
+def size_bytes(decision: Decision) -> int:
+    """About what it keeps in memory; cheap enough for the request path."""
+    candidates, predictions, user = decision.candidates, decision.predictions, decision.user
+    texts = len(candidates) + 2 * len(user.history) + len(user.seen)
+    numbers = candidates.sources.nbytes + candidates.scores.nbytes + user.seen_tail.nbytes + 12 * len(user.history)
+    ranked = 0 if predictions is None else predictions.heads.nbytes + predictions.scores.nbytes
+    return TEXT_BYTES * (texts + 16) + numbers + ranked
 
 
 def to_json(decision: Decision) -> bytes:
@@ -99,11 +110,9 @@ def to_json(decision: Decision) -> bytes:
 
 
 def of_json(line: bytes) -> Decision:
-    """InvalidArgument for what is no decision, or one of a newer schema."""
+    """The decision; Poison for what is none, or is of a newer schema."""
+    body = body_of(line, SCHEMA)
     try:
-        body = orjson.loads(line)
-        if body["schema"] > SCHEMA:
-            raise InvalidArgument(f"schema {body['schema']} is newer than {SCHEMA}", field="schema")
         found, ranked, marks = body["candidates"], body["predictions"], body["watermarks"]
         return Decision(
             request_id=body["request_id"],
@@ -128,8 +137,8 @@ def of_json(line: bytes) -> Decision:
             skipped=tuple(body["skipped"]),
             watermarks=Watermarks(marks["events"], marks["features"], marks["catalogue"], body["bundles"]),
         )
-    except (ValueError, KeyError, TypeError) as wrong:
-        raise InvalidArgument(f"is not a decision: {wrong!r}") from wrong
+    except (ValueError, KeyError, TypeError, OverflowError, InvalidArgument) as wrong:
+        raise Poison("invalid", f"is not a decision: {wrong!r}") from wrong
 
 
 def user_to(user: UserState) -> dict[str, Any]:

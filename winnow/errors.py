@@ -17,6 +17,7 @@ This module knows neither HTTP nor gRPC libraries.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 
@@ -59,6 +60,10 @@ class Unavailable(WinnowError):
 
 class DiskFull(Unavailable):
     """The disk has no room; nothing was taken. The detail says where room is needed."""
+
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says of a write that would be taken once there is room: a `DiskFull`."""
 
 
 class DeadlineExceeded(WinnowError):

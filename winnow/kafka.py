@@ -33,15 +33,20 @@ FORBIDDEN = (
     kafka_errors.SaslAuthenticationFailedError,
     kafka_errors.KafkaConfigurationError,
 )
+Headers = tuple[tuple[str, bytes], ...]
+Offsets = Mapping[tuple[str, int], int]
+"""Offsets by (topic, partition)."""
+
 TOPIC_EXISTS = kafka_errors.TopicAlreadyExistsError.errno
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One message to send. Records of one key keep their order."""
+    """One message to send. Records of one key keep their order. Headers say what is not part of the value."""
 
     key: bytes
     value: bytes
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class Message:
     offset: int
     key: bytes
     value: bytes
+    headers: Headers = ()
 
 
 class Producer:
@@ -98,7 +104,7 @@ class Producer:
                 if in_flight > IN_FLIGHT_BYTES and sent:
                     placed += self._acknowledged(sent)
                     sent, in_flight = [], len(record.key) + len(record.value)
-                sent.append(self._client.send(topic, key=record.key, value=record.value))
+                sent.append(self._client.send(topic, key=record.key, value=record.value, headers=list(record.headers)))
             placed += self._acknowledged(sent)
         return placed
 
@@ -140,13 +146,19 @@ class Consumer:
         with translated("poll"):
             found = self._client.poll(timeout_ms=millis(within_s))
         return [
-            Message(one.topic, one.partition, one.offset, one.key or b"", one.value or b"")
+            Message(one.topic, one.partition, one.offset, one.key or b"", one.value or b"", tuple(one.headers))
             for batch in found.values()
             for one in batch
         ]
 
-    def commit(self, done: Mapping[tuple[str, int], int]) -> None:
-        """Say that of (topic, partition) everything up to this offset was processed."""
+    def rewind(self, firsts: Offsets) -> None:
+        """Give what begins at these offsets again, where it is still this member's to read."""
+        with translated("rewind"):
+            for place in self._client.assignment() & {TopicPartition(*one) for one in firsts}:
+                self._client.seek(place, firsts[place.topic, place.partition])
+
+    def commit(self, done: Offsets) -> None:
+        """Say that everything up to these offsets was processed."""
         offsets = {TopicPartition(*place): OffsetAndMetadata(last + 1, "", -1) for place, last in done.items()}
         with translated("commit"):
             self._client.commit(offsets, timeout_ms=millis(DELIVERY_S))

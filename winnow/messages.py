@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Strict, ValidationError
 
-from winnow.errors import InvalidArgument, WinnowError
+from winnow.errors import InvalidArgument
+from winnow.poison import Poison, body_of
 from winnow.segments import EPOCH, Row
 from winnow.types import Event, EventType
 
@@ -23,14 +24,6 @@ SCHEMA = 1
 FUTURE = timedelta(hours=1)  # a clock may be wrong by that much
 
 Exactly = Strict()
-
-
-class Poison(WinnowError):
-    """A message that cannot be read; `reason` is one of a few words that can be counted."""
-
-    def __init__(self, reason: str, detail: str, *, field: str = "") -> None:
-        super().__init__(detail, field=field)
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +88,7 @@ def moment(value: int | datetime) -> str:
 
 def event_of(value: bytes, now: datetime) -> LoggedEvent:
     """The event of a message; Poison says what is wrong with it."""
-    body = body_of(value)
+    body = body_of(value, SCHEMA)
     if not body.get("event_id"):
         raise Poison("missing-id", "the message has no event_id", field="event_id")
     kind = body.get("type")
@@ -116,19 +109,3 @@ def event_of(value: bytes, now: datetime) -> LoggedEvent:
     if event.occurred_at > now + FUTURE:
         raise Poison("future-time", f"happens {event.occurred_at - now} from now", field="occurred_at")
     return LoggedEvent(event, position)
-
-
-def body_of(value: bytes) -> dict[str, Any]:
-    """The JSON object of a message whose schema is known here."""
-    try:
-        body = orjson.loads(value)
-    except orjson.JSONDecodeError as wrong:
-        raise Poison("not-json", str(wrong)) from wrong
-    if not isinstance(body, dict):
-        raise Poison("not-json", "the message is not a JSON object")
-    schema = body.get("schema")
-    if not isinstance(schema, int) or schema < 1:
-        raise Poison("no-schema", "the message does not say its schema", field="schema")
-    if schema > SCHEMA:
-        raise Poison("newer-schema", f"schema {schema} is newer than {SCHEMA}, the newest known here", field="schema")
-    return body

@@ -39,8 +39,8 @@ ITEMS = Topic("winnow.items", 3, 7 * DAY_MS, compacted=True)
 """Every version of every item, by item id."""
 DECISIONS = Topic("winnow.decisions", 6, 3 * DAY_MS, max_message_bytes=4 * MIB)
 """Every answer with what it was chosen from, by user id (or session id)."""
-DEAD_LETTERS = Topic("winnow.dead-letters", 1, 30 * DAY_MS, max_message_bytes=4 * MIB)
-"""What a consumer could not read, with the reason and the place where it stood."""
+DEAD_LETTERS = Topic("winnow.dead-letters", 1, 30 * DAY_MS, max_message_bytes=5 * MIB)
+"""What a consumer could not read, as it was; the reason and the place where it stood are in the headers."""
 
 ALL = (EVENTS, ITEMS, DECISIONS, DEAD_LETTERS)
 MAX_MESSAGE_BYTES = max(topic.max_message_bytes for topic in ALL)

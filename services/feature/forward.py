@@ -26,6 +26,7 @@ from winnow.segments import Row
 from winnow.serving.telemetry import BACKLOG_ROWS, BACKLOG_SECONDS, FORWARDED
 from winnow.tail import Tail
 from winnow.topics import Topic
+from winnow.worker import endless, settle, tell
 
 BATCH = 500  # rows produced at a time
 NEAR = BATCH  # a backlog of so few rows is gone in milliseconds: worth waiting for
@@ -128,31 +129,18 @@ class Forwarder:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
-        thread = threading.Thread(
-            target=self._thread, args=(loop, ended), name=f"forward-{self._topic.name}", daemon=True
-        )
-        thread.start()
-        try:
-            await asyncio.shield(ended)
-        finally:
-            self._stopping.set()
-            self._more.set()
-            with suppress(TimeoutError, asyncio.CancelledError):
-                async with asyncio.timeout(STOP_S):
-                    await asyncio.shield(ended)
+        await endless(f"forward-{self._topic.name}", lambda: self._send(loop), self._stop, stop_s=STOP_S)
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._more.set()
 
     # ------------------------------------------------------------------------------------------ in the thread
 
-    def _thread(self, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
-        bug: BaseException | None = None
-        try:
-            while not self._stopping.is_set():
-                self._attempt(loop)
-            self._marks.save()
-        except BaseException as wrong:  # told to whoever runs this, where it ends the process
-            bug = wrong
-        tell(loop, lambda: settle(ended, bug))
+    def _send(self, loop: asyncio.AbstractEventLoop) -> None:
+        while not self._stopping.is_set():
+            self._attempt(loop)
+        self._marks.save()
 
     def _attempt(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connect and send until something fails."""
@@ -219,7 +207,7 @@ class Forwarder:
     def _woken(self) -> None:
         self._prompt = self._prompt or self.backlog_rows < NEAR
         while self._waiting and self._waiting[0][0] <= self.forwarded:
-            settle(heapq.heappop(self._waiting)[2], None)
+            settle(heapq.heappop(self._waiting)[2])
         while self._ticks and self._ticks[0][0] <= self.forwarded:
             self._ticks.popleft()
 
@@ -227,7 +215,7 @@ class Forwarder:
         """The broker is away: nobody need wait for it."""
         self._prompt = False
         for _, _, done in self._waiting:
-            settle(done, None)
+            settle(done)
         self._waiting.clear()
 
     def _tick(self, position: int) -> None:
@@ -236,18 +224,3 @@ class Forwarder:
             self._ticks[-1] = (position, self._ticks[-1][1])
         else:
             self._ticks.append((position, now))
-
-
-def settle(future: asyncio.Future[None], bug: BaseException | None) -> None:
-    if future.done():
-        return
-    if bug is None:
-        future.set_result(None)
-    else:
-        future.set_exception(bug)
-
-
-def tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
-    """Run `what` in the loop, unless the loop has ended."""
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(what)

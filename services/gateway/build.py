@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from services.gateway.decisions import DecisionLog, Outlet, ToBroker, ToDisk
+from services.gateway.decisions import DecisionLog, Outlet
+from services.gateway.outlets import ToBroker, ToDisk
 from services.gateway.recommender import Gateway
 from services.gateway.rest import rest
 from services.gateway.settings import Settings
@@ -23,7 +24,7 @@ def build(
     explanation: Explanation,
 ) -> Gateway:
     """The gateway over a catalogue that the caller keeps current."""
-    decisions = DecisionLog(outlet(settings), queue=settings.decision_queue)
+    decisions = DecisionLog(outlet(settings), queue_bytes=settings.decision_queue_bytes)
     return Gateway(features, retrieval, ranking, explanation, catalogue, settings, decisions)
 
 

@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(2 * 2**20, ge=1_024)
     kafka_bootstrap: str = Field("", description="host:port,… of the brokers; empty: the home alone")
     kafka_replicas: int = Field(1, ge=1, le=9, description="of the topics that are made at the start")
-    decision_queue: int = Field(1_000, ge=1, le=100_000, description="decisions in memory until they are logged")
+    decision_queue_bytes: int = Field(64 * 2**20, ge=2**16, description="of decisions in memory until they are logged")
     decision_disk_bytes: int = Field(
         2**30, ge=2**16, description="of decisions on disk: kept, or waiting for the broker"
     )

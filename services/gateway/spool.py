@@ -7,17 +7,16 @@ thread at a time. Knows nothing of what the lines say.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from winnow.errors import DiskFull, ResourceExhausted, Unavailable
+from winnow.errors import NO_ROOM, DiskFull, ResourceExhausted, Unavailable
 
 FILE_BYTES = 8 * 2**20
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 MAX_CLAIMS = 64  # processes that keep decisions in one home
 
 
@@ -28,8 +27,9 @@ class Spool:
     def __init__(
         self, folder: Path, *, max_bytes: int, free_bytes: int, rolling: bool, file_bytes: int = FILE_BYTES
     ) -> None:
-        """Unavailable when the folder cannot be made."""
-        self._folder, self._lock = claimed(folder)
+        """DiskFull, Unavailable: the folder cannot be made."""
+        with translated():
+            self._folder, self._lock = claimed(folder)
         self._max_bytes = max_bytes
         self._free_bytes = free_bytes
         self._file_bytes = min(file_bytes, max(1, max_bytes // 4))
@@ -51,28 +51,28 @@ class Spool:
     def append(self, lines: Sequence[bytes]) -> None:
         """All or none. ResourceExhausted: `max_bytes` are full. DiskFull, Unavailable: the disk is, or failed."""
         content = b"".join(line + b"\n" for line in lines)
-        self._make_room(len(content))
-        try:
+        with translated():
+            self._make_room(len(content))
             if shutil.disk_usage(self._folder).free - len(content) < self._free_bytes:
-                raise DiskFull("no room is left for decisions")
+                raise DiskFull("the disk has no room left for decisions")
             self._write(content)
-        except OSError as failed:
-            raise (DiskFull if failed.errno in FULL else Unavailable)(str(failed.strerror)) from failed
 
     def oldest(self, at_most: int) -> list[bytes]:
-        """The oldest lines; they stay until `drop`."""
-        while self._files:
-            lines, self._end = read(self._files[0], self._start, at_most)
-            if lines:
-                return lines
-            self._remove(self._files[0])
+        """The oldest lines; they stay until `drop`. DiskFull, Unavailable: the disk failed."""
+        with translated():
+            while self._files:
+                lines, self._end = read(self._files[0], self._start, at_most)
+                if lines:
+                    return lines
+                self._remove(self._files[0])
         return []
 
     def drop(self) -> None:
         """What `oldest` gave was delivered."""
         self._start = self._end
         if self._files and self._start >= self._sizes[self._files[0]]:
-            self._remove(self._files[0])
+            with translated():
+                self._remove(self._files[0])
 
     def close(self) -> None:
         os.close(self._lock)
@@ -84,23 +84,27 @@ class Spool:
             raise ResourceExhausted(f"{self._max_bytes} bytes of decisions wait already")
 
     def _write(self, content: bytes) -> None:
-        if self._open is None or self._sizes[self._open] >= self._file_bytes:
+        path = self._open
+        if path is None or self._sizes[path] >= self._file_bytes:
             self._number += 1
-            self._open = self._folder / f"{self._number:012d}.jsonl"
-            self._open.touch()
-            self._files.append(self._open)
-            self._sizes[self._open] = 0
-        before = self._sizes[self._open]
-        with self._open.open("r+b", buffering=0) as file:
+            path = self._folder / f"{self._number:012d}.jsonl"
+            path.touch()
+            self._files.append(path)
+            self._sizes[path] = 0
+        self._open = None  # until this has succeeded: behind half a line nothing is appended
+        before = self._sizes[path]
+        with path.open("r+b", buffering=0) as file:
+            file.seek(before)
             try:
-                file.seek(before)
                 left = memoryview(content)
                 while left:
                     left = left[file.write(left) :]
             except OSError:
                 file.truncate(before)
+                self._open = path
                 raise
-        self._sizes[self._open] = before + len(content)
+        self._open = path
+        self._sizes[path] = before + len(content)
 
     def _remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
@@ -125,17 +129,23 @@ def read(path: Path, start: int, at_most: int) -> tuple[list[bytes], int]:
 def claimed(folder: Path) -> tuple[Path, int]:
     """A folder below this one that no other process holds, the first such, and the lock on it: the next process
     replays what the last one left."""
-    try:
-        for number in range(MAX_CLAIMS):
-            own = folder / str(number)
-            own.mkdir(parents=True, exist_ok=True)
-            handle = os.open(own / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
-                continue
-            return own, handle
-    except OSError as failed:
-        raise (DiskFull if failed.errno in FULL else Unavailable)(str(failed.strerror)) from failed
+    for number in range(MAX_CLAIMS):
+        own = folder / str(number)
+        own.mkdir(parents=True, exist_ok=True)
+        handle = os.open(own / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            continue
+        return own, handle
     raise ResourceExhausted(f"{MAX_CLAIMS} processes keep decisions in {folder.name} already")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The system's errors as the platform's."""
+    try:
+        yield
+    except OSError as failed:
+        raise (DiskFull if failed.errno in NO_ROOM else Unavailable)(f"the disk: {failed.strerror}") from failed

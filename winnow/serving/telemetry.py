@@ -44,6 +44,7 @@ BACKLOG_SECONDS = Gauge("winnow_forward_backlog_seconds", "Age of the oldest row
 DECISIONS = Counter("winnow_decisions_total", "Decisions logged, by where they went: broker or disk", ["to"])
 DECISIONS_DROPPED = Counter("winnow_decisions_dropped_total", "Decisions that found no room", ["reason"])
 DECISIONS_WAITING = Gauge("winnow_decisions_disk_bytes", "Decisions on disk: kept, or waiting for the broker")
+CONSUMED = Counter("winnow_consumed_total", "Messages whose effect is done", ["topic", "group"])
 DEAD_LETTERS = Counter("winnow_dead_letters_total", "Messages that could not be read", ["topic", "reason"])
 BUNDLES_REFUSED = Counter("winnow_bundles_refused_total", "Bundles that failed their checks at load", ["kind"])
 
