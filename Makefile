@@ -19,6 +19,8 @@ ARGS ?=
 BIN := .venv/bin
 PYTHON := $(BIN)/python
 READY := .venv/.ready
+# All but Feast and Spark, of which a newcomer's first minutes need nothing.
+CORE := .venv/.core
 
 .PHONY: help
 help:
@@ -27,11 +29,11 @@ help:
 
 ##@ Try it
 .PHONY: demo trace
-demo: setup ## train on DATA (ml-100k), serve all five and show answers until Ctrl-C; ONCE=1 ends after the answers
+demo: core ## train on DATA (ml-100k), serve all five and show answers until Ctrl-C; ONCE=1 ends after the answers
 	@$(PYTHON) -m cli demo --data $(DATA) $(if $(ONCE),--once) $(ARGS)
 
 # The shell's own USER is somebody else.
-trace: setup ## one request of USER=405, stage by stage: its time, how many items, the first five
+trace: core ## one request of USER=405, stage by stage: its time, how many items, the first five
 ifeq ($(origin USER),command line)
 	@$(PYTHON) -m cli trace --user $(USER) $(ARGS)
 else
@@ -40,19 +42,21 @@ endif
 
 ##@ Prove it
 .PHONY: test check evaluate bench
-test: check ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
+test: check packages ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
 	@$(PYTHON) -m pytest $(ARGS)
 
 check: setup lint types walls generated ## style, types, walls between packages, generated code; no tests
 
-evaluate: setup ## ranking quality on DATA against simple baselines, into build/evaluate.json
+evaluate: core ## ranking quality on DATA against simple baselines, into build/evaluate.json
 	@$(PYTHON) -m cli evaluate --data $(DATA) $(ARGS)
 
-bench: setup ## latency, throughput and cost per request, into build/bench.json
+bench: core ## latency, throughput and cost per request, into build/bench.json
 	@$(PYTHON) -m cli bench $(ARGS)
 
 ##@ Change it
-.PHONY: setup format proto lock clean
+.PHONY: setup core format proto lock clean
+core: $(CORE)
+
 setup: $(READY) ## make .venv as requirements.lock says
 
 format: setup ## rewrite the code in the one style
@@ -69,6 +73,11 @@ lock: $(PYTHON) ## pin again after an edit of pyproject.toml; UPGRADE=1 takes th
 clean: ## remove build/ and caches; .venv stays
 	@rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .schemathesis
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# Programs of Debian that the parts beside Winnow are: Redis, and Java for Spark.
+.PHONY: packages
+packages:
+	@scripts/debian.sh redis-server=redis-server java=default-jre-headless
 
 # The parts of `check`, each a target so that one can be run alone.
 .PHONY: lint types walls generated
@@ -94,4 +103,9 @@ $(PYTHON):
 $(READY): pyproject.toml requirements.lock scripts/environment.py scripts/venv.sh
 	@[ -x $(PYTHON) ] || scripts/venv.sh .venv
 	@$(PYTHON) scripts/environment.py install
+	@touch $(CORE) $@
+
+$(CORE): pyproject.toml requirements.lock scripts/environment.py scripts/venv.sh
+	@[ -x $(PYTHON) ] || scripts/venv.sh .venv
+	@$(PYTHON) scripts/environment.py install dev serving training
 	@touch $@

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import orjson
 
+SKIPPED = "skipped"  # how the fault of an answer without a stage begins
 MAX_HEAD_BYTES = 16_384
 MAX_BODY_BYTES = 4 * 2**20
 
@@ -40,7 +41,7 @@ def fault_of(item_ids: Sequence[str], wanted: int, skipped: Sequence[str]) -> st
         return f"{len(item_ids)} items"
     if len(set(item_ids)) != wanted:
         return "an item twice"
-    return f"skipped {', '.join(skipped)}" if skipped else ""
+    return f"{SKIPPED} {', '.join(skipped)}" if skipped else ""
 
 
 # ---------------------------------------------------------------------------------------------- REST

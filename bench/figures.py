@@ -67,6 +67,7 @@ AIMS = (
     Aim("e2e.overhead_ratio", 2),
     Aim("rank.500.speedup", 2.5, at_most=False),
     Aim("rank.1000.speedup", 2.5, at_most=False),
+    Aim("e2e.rest.one_process.100k.50rps.degraded_percent", 0),
     Aim("e2e.faults", 0),
 )
 

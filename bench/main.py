@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ CACHE = Path("build/bench")
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when every answer was right, else 1; a missed aim and an absent data set are printed, not errors."""
     arguments = parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is then stopped
     console = Console()
     started = time.monotonic()
 

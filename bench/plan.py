@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bench.faces import SKIPPED
 from bench.figures import Figures
 from bench.kernels import Finder, Scorer, time_steps
 from bench.load import FACES, FaceName, Load
 from bench.measure import Measured, highest_rate, measure
-from bench.processes import HOST, WIRINGS, Platform, Wiring, running
+from bench.processes import WIRINGS, Platform, Wiring, running
 from bench.worlds import World
+from parts.program import HOST
 from winnow.artifacts import open_bundle
 
 RATES = (50, 100)  # requests per second
@@ -128,10 +130,16 @@ class Bench:
         return highest_rate(holds, 700.0 / cpu_ms, self.lengths.probes)
 
     def count(self, name: str, measured: Measured) -> None:
-        """Every answer of a measured window must be right; overload probes are judged by `highest`."""
+        """Every answer of a measured window must be right; overload probes are judged by `highest`. An answer without
+        a stage is wrong as well, unless more was asked than can be answered: then leaving stages out is the design."""
         self.noise.append(measured.other_cpu)
-        for fault, times in measured.outcome.faults.items():
-            self.faults[f"{name}: {fault}"] = times
+        outcome = measured.outcome
+        without = {fault: times for fault, times in outcome.faults.items() if fault.startswith(SKIPPED)}
+        self.figures.put(f"{name}.degraded_percent", 100 * sum(without.values()) / len(outcome))
+        overloaded = outcome.percentile(99) >= LATE_MS
+        for fault, times in outcome.faults.items():
+            if not (overloaded and fault in without):
+                self.faults[f"{name}: {fault}"] = times
 
     def overhead(self, world: World, wirings: Sequence[Wiring], faces: Sequence[FaceName], bare_ms: float) -> None:
         """CPU of a whole answer over CPU of the bare models, at the lowest rate."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,12 @@ from typing import Literal
 import httpx
 import psutil
 
+from parts.program import HOST, free_ports, tail
+
 Wiring = Literal["one_process", "five_processes"]
 WIRINGS: tuple[Wiring, ...] = ("one_process", "five_processes")
 
 INNER = ("feature", "retrieval", "ranking", "explanation")
-HOST = "127.0.0.1"
 READY_S = 180.0  # a large catalogue is read, and its item states computed, before the platform is ready
 STOP_S = 15.0
 
@@ -103,16 +103,3 @@ def wait_until_ready(port: int, started: Mapping[str, subprocess.Popen[bytes]], 
                 said = answer.text
             time.sleep(0.2)
     raise NotReady(f"not ready after {READY_S:g} s: {said}\n" + "\n".join(tail(logs / f"{n}.log") for n in started))
-
-
-def tail(log: Path, lines: int = 15) -> str:
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
-
-
-def free_ports(n: int) -> Sequence[int]:
-    """Ports that were free a moment ago, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]

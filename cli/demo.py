@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,9 +22,10 @@ from cli.answers import answer_table, document, remarks
 from cli.console import bars, note, out
 from cli.homes import BUILD, Data, HomeOption, home_of, registry_uri
 from cli.ingest import ingested
-from cli.mlflow_ui import free_port, mlflow_server
 from cli.models import Workshop, registry_of, release
 from cli.people import SHOWN, three_people
+from parts.mlflow import mlflow
+from parts.program import HOST, launch, port_near
 from winnow.artifacts import Bundle
 from winnow.errors import Unavailable
 from winnow.requests import RecommendRequest
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 READY_S = 180.0
 WARM_S = 20.0  # the first requests of a process load code and fill caches
 PORTS = {"rest": 8080, "grpc": 50050, "mlflow": 5000}
-HOST = "127.0.0.1"
 
 
 @dataclass
@@ -157,8 +157,8 @@ def serve(story: Story, positive_value: float, once: bool) -> None:
         home=story.home,
         mlflow_uri=registry_uri(story.home),
         positive_value=positive_value,
-        rest_address=f"{HOST}:{free_port(PORTS['rest'])}",
-        gateway_address=f"{HOST}:{free_port(PORTS['grpc'])}",
+        rest_address=f"{HOST}:{port_near(PORTS['rest'])}",
+        gateway_address=f"{HOST}:{port_near(PORTS['grpc'])}",
     )
     platform = Platform(settings)
 
@@ -191,11 +191,14 @@ async def tell(story: Story, platform: Platform, once: bool) -> None:
     note(f"written: {BUILD / 'demo.json'} · {sum(story.seconds.values()):.0f} s")
     if once:
         return
-    with ExitStack() as stack:
-        mlflow = stack.enter_context(mlflow_server(story.home, free_port(PORTS["mlflow"])))
-        show_addresses(platform, mlflow)
+    port = port_near(PORTS["mlflow"])
+    ui = launch(mlflow(story.home, port))
+    try:
+        show_addresses(platform, f"http://{HOST}:{port}")
         await until_stopped()
         note("stopping")
+    finally:
+        ui.stop()
 
 
 async def warm(platform: Platform, person: Person) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -23,6 +24,7 @@ from winnow.errors import Unavailable
 
 HOST = "127.0.0.1"
 POLL_S = 0.1
+KILL_S = 5.0
 LOG_LINES = 15
 
 Probe = Callable[[], str]
@@ -78,9 +80,10 @@ class Running:
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL, as a power cut would end it."""
+        """SIGKILL to all of it, as a power cut would end it; returns when nothing of it is left."""
+        members = [self.process, *group_of(self.process.pid)]
         self._signal(signal.SIGKILL)
-        self._wait()
+        self._wait(members)
         self.program.note.unlink(missing_ok=True)
 
     def stop(self) -> None:
@@ -97,30 +100,20 @@ class Running:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
-    def _wait(self) -> None:
-        try:
-            self.process.wait(5.0)
-        except psutil.TimeoutExpired as stuck:
-            raise Unavailable(f"{self.program.name} (process {self.process.pid}) does not end") from stuck
+    def _wait(self, members: list[psutil.Process]) -> None:
+        """A signal is sent at once and takes effect a moment later, in each process for itself."""
+        until = time.monotonic() + KILL_S
+        while left := [process.pid for process in members if alive(process)]:
+            if time.monotonic() > until:
+                raise Unavailable(f"{self.program.name} (processes {left}) does not end")
+            time.sleep(0.01)
+        with suppress(psutil.TimeoutExpired):
+            self.process.wait(0)  # where it is our child, take note of its end
 
 
 def start(program: Program) -> Running:
     """Start and wait until ready; one that was started before and still runs is taken as it is."""
-    there = find(program)
-    if there is None:
-        program.folder.mkdir(parents=True, exist_ok=True)
-        with program.log.open("ab") as log:
-            begun = subprocess.Popen(
-                program.command,
-                cwd=program.folder,
-                env={**os.environ, **program.env},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for us; a session of its own is also a group of its own
-            )
-        there = Running(program, psutil.Process(begun.pid))
-        program.note.write_text(json.dumps({"pid": begun.pid, "began": there.process.create_time()}), "utf-8")
+    there = launch(program)
     try:
         there.wait_until_ready()
     except BaseException:
@@ -129,16 +122,49 @@ def start(program: Program) -> Running:
     return there
 
 
+def launch(program: Program) -> Running:
+    """Start without waiting; the same program again is the same process, and one with another command makes way."""
+    there = find(program)
+    if there is not None:
+        if noted(program).get("command") == list(program.command):
+            return there
+        there.stop()
+    program.folder.mkdir(parents=True, exist_ok=True)
+    with program.log.open("ab") as log:
+        begun = subprocess.Popen(
+            program.command,
+            cwd=program.folder,
+            env={**os.environ, **program.env},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for us; a session of its own is also a group of its own
+        )
+    there = Running(program, psutil.Process(begun.pid))
+    note = {"pid": begun.pid, "began": there.process.create_time(), "command": program.command}
+    program.note.write_text(json.dumps(note), "utf-8")
+    return there
+
+
 def find(program: Program) -> Running | None:
     """The program's process, where one runs: the note's process id may belong to somebody else by now."""
+    known = noted(program)
     try:
-        known = json.loads(program.note.read_text("utf-8"))
         process = psutil.Process(int(known["pid"]))
         if process.create_time() == known["began"] and alive(process):
             return Running(program, process)
-    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+    except (ValueError, KeyError, psutil.NoSuchProcess):
         pass
     return None
+
+
+def noted(program: Program) -> dict[str, Any]:
+    """What the note says; nothing where there is none that can be read."""
+    try:
+        known = json.loads(program.note.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 @contextmanager
@@ -160,6 +186,16 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
+def group_of(leader: int) -> list[psutil.Process]:
+    """The processes of the leader's group, whether or not it still runs itself."""
+    members = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(process.pid) == leader:
+                members.append(process)
+    return members
+
+
 def tail(log: Path, lines: int = LOG_LINES) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
@@ -171,3 +207,14 @@ def free_ports(n: int) -> list[int]:
         for one in sockets:
             one.bind((HOST, 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+def port_near(wanted: int) -> int:
+    """`wanted`, or any free port when another program listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wanted))
+        except OSError:
+            return free_ports(1)[0]
+        return wanted

@@ -137,6 +137,10 @@ def make_index(vectors: npt.NDArray[np.float32], kind: str) -> Any:
     if kind == "hnsw":
         index = faiss.IndexHNSWFlat(DIM, 32, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = 80
+    if kind == "ivf":
+        index = faiss.IndexIVFFlat(index, DIM, 8, faiss.METRIC_INNER_PRODUCT)
+        index.nprobe = 4
+        index.train(vectors)
     if kind == "fp16":
         index = faiss.IndexScalarQuantizer(DIM, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     index.add(vectors)
@@ -144,7 +148,7 @@ def make_index(vectors: npt.NDArray[np.float32], kind: str) -> Any:
 
 
 def tiny_retrieval_bundle(path: Path, items: Sequence[Item], *, index: str = "flat", seed: int = 0) -> Bundle:
-    """Write, seal and open a retrieval bundle of these items in the folder `path`; `index` is flat, fp16 or hnsw."""
+    """Write, seal and open a retrieval bundle of these items in the folder `path`; `index` is flat, ivf, fp16 or hnsw."""
     path.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     item_views, people = make_views(items)

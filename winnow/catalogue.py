@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -69,8 +70,7 @@ class Catalogue:
 
     def rows(self, item_ids: Sequence[str] | npt.NDArray[np.object_]) -> Rows:
         """(n,) int64 rows, -1 where an id is unknown."""
-        get = self._row.get
-        return np.fromiter((get(i, -1) for i in item_ids), np.int64, count=len(item_ids))
+        return np.fromiter(map(self._row.get, item_ids, repeat(-1)), np.int64, count=len(item_ids))
 
     @property
     def ids(self) -> npt.NDArray[np.object_]:

@@ -6,6 +6,7 @@ search comes back short or few rows match, the matching rows are compared exactl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -96,13 +97,39 @@ class FlatIndex(FaissIndex):
 
 
 class HalfIndex(FaissIndex):
-    """The same over vectors of half precision. At 100,000 items 2.3 ms and a recall of 0.998, where a graph needs well
-    separated vectors for its 1.5 ms."""
+    """The same over vectors of half precision: at 100,000 items 2.2 ms instead of 3.2, whatever the vectors are."""
 
     kind = "fp16"
 
     def __init__(self, index: Any) -> None:
         super().__init__(index)
+
+
+class CellsIndex(FaissIndex):
+    """Vectors in cells (inverted file): a search looks into the nearest ones only, as many as the bundle found to be
+    enough, and under a filter into more, so that as many matching vectors are compared."""
+
+    kind = "ivf"
+
+    def __init__(self, index: Any) -> None:
+        super().__init__(index)
+        self._cells, self._probes = int(index.nlist), int(index.nprobe)
+
+    def _nearest(self, vectors: Floats, k: int, bits: Packed, matching: int) -> tuple[Floats, Rows]:
+        total = self._index.ntotal
+        selector = None if matching == total else lib.IDSelectorBitmap(bits)
+        probes = min(self._cells, math.ceil(self._probes * total / matching))
+        scores, slots = self._in_cells(vectors, k, selector, probes)
+        short = np.flatnonzero(slots[:, -1] < 0)
+        if len(short):
+            scores[short], slots[short] = self._in_cells(vectors[short], k, selector, self._cells)
+        return scores, slots
+
+    def _in_cells(self, vectors: Floats, k: int, selector: Any, probes: int) -> tuple[Floats, Rows]:
+        found: tuple[Floats, Rows] = self._index.search(
+            vectors, k, params=lib.SearchParametersIVF(nprobe=probes, sel=selector)
+        )
+        return found
 
 
 class HnswIndex(FaissIndex):
@@ -177,12 +204,18 @@ def read_index(file: Path, vectors: Floats) -> VectorIndex:
     items, dim = vectors.shape
     if (index.d, index.ntotal, index.metric_type) != (dim, items, faiss.METRIC_INNER_PRODUCT):
         raise BundleRefused(f"{file.name} holds {index.ntotal} vectors of {index.d}, {items} of {dim} are needed")
+    if isinstance(index, faiss.IndexIVFFlat):
+        index.make_direct_map()
     if items and not np.allclose(index.reconstruct(items - 1), vectors[-1], atol=1e-3):
         raise BundleRefused(f"{file.name} holds other vectors than item_vectors.npy")
+    if isinstance(index, faiss.IndexIVFFlat):
+        return CellsIndex(index)
     if isinstance(index, faiss.IndexHNSWFlat):
         return HnswIndex(index)
     if isinstance(index, faiss.IndexFlat):
         return FlatIndex(index)
     if isinstance(index, faiss.IndexScalarQuantizer) and index.sq.qtype == faiss.ScalarQuantizer.QT_fp16:
         return HalfIndex(index)
-    raise BundleRefused(f"{file.name} is a {type(index).__name__}; known are flat, fp16 and hnsw (docs/bundles.md)")
+    raise BundleRefused(
+        f"{file.name} is a {type(index).__name__}; known are flat, ivf, fp16 and hnsw (docs/bundles.md)"
+    )

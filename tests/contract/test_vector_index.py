@@ -34,11 +34,13 @@ def read(kind: str, vectors: Floats, folder: Path) -> VectorIndex:
 
 KINDS: dict[str, Callable[[Floats, Path], VectorIndex]] = {
     "flat": lambda vectors, folder: read("flat", vectors, folder),
+    "ivf": lambda vectors, folder: read("ivf", vectors, folder),
     "fp16": lambda vectors, folder: read("fp16", vectors, folder),
     "hnsw": lambda vectors, folder: read("hnsw", vectors, folder),
     "exact": lambda vectors, folder: ExactIndex(vectors),
 }
-CLOSE = {"flat": 1e-5, "fp16": 1e-3, "hnsw": 1e-5, "exact": 1e-5}
+CLOSE = {"flat": 1e-5, "ivf": 1e-5, "fp16": 1e-3, "hnsw": 1e-5, "exact": 1e-5}
+RECALL = {"hnsw": 0.9, "fp16": 0.95, "ivf": 0.5}  # of vectors without clusters; half of the cells are looked into
 VECTORS, ROWS = unit(N, 1), np.random.default_rng(2).permutation(N)  # slot n holds row ROWS[n]
 
 
@@ -92,8 +94,8 @@ def test_every_place_is_filled_with_matching_rows_and_nearly_the_nearest(
         np.testing.assert_allclose(
             scores[n, : len(got)], [TABLE[row] @ vector for row in got], atol=CLOSE[lasting.kind]
         )
-        if lasting.kind in ("hnsw", "fp16"):
-            assert len(set(got) & set(wanted)) >= 0.9 * len(wanted) - 1
+        if lasting.kind in RECALL:
+            assert len(set(got) & set(wanted)) >= RECALL[lasting.kind] * len(wanted) - 2
         else:
             assert got == wanted
 

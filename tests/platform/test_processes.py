@@ -19,7 +19,8 @@ import httpx
 import psutil
 import pytest
 
-from bench.processes import INNER, Platform, environment, free_ports, process, running
+from bench.processes import INNER, Platform, environment, process, running
+from parts.program import free_ports
 from tests.homes import copy_of, registry_of
 from training.dataset import load
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.mlflow_ui import free_port, mlflow_server, wait_ready
+from parts.mlflow import mlflow
+from parts.program import HOST, free_ports, running
 from tests.unit.winnow.test_registry import bundle
 from winnow.artifacts import open_bundle
 from winnow.errors import NotFound, Unavailable
@@ -17,8 +18,9 @@ pytestmark = [pytest.mark.platform, pytest.mark.slow]
 
 def test_a_bundle_travels_through_a_server_and_outlives_it(tmp_path: Path) -> None:
     home, sealed = tmp_path / "home", bundle(tmp_path / "made")
-    with mlflow_server(home, free_port(0)) as address:
-        wait_ready(address)
+    [port] = free_ports(1)
+    with running(mlflow(home, port)):
+        address = f"http://{HOST}:{port}"
         trainer, serving = MlflowRegistry(address, tmp_path / "a"), MlflowRegistry(address, tmp_path / "b")
         assert serving.champion("retrieval") is None
         version = trainer.register(sealed)

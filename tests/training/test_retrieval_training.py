@@ -184,25 +184,25 @@ def test_two_processes_train_one_bundle(home: Path, dataset: Dataset) -> None:
     assert open_bundle(made, "retrieval").data["snapshot"] == dataset.snapshot
 
 
-def test_a_graph_that_finds_enough_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.retrieval_bundle.HNSW_FROM", 1_000)
+def test_vectors_in_clusters_are_searched_in_few_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.retrieval_bundle.CELLS_FROM", 10_000)
     rng = np.random.default_rng(0)
-    vectors = unit(rng.standard_normal((2_000, 128), np.float32))
-    found = write_index(tmp_path, vectors, unit(vectors[:50] + 0.05 * rng.standard_normal((50, 128), np.float32)))
-    assert found["kind"] == "hnsw"
-    assert found["recall_at_100"] >= 0.98
+    centres = unit(rng.standard_normal((100, 128), np.float32))
+    vectors = unit(np.repeat(centres, 100, axis=0) + 0.05 * rng.standard_normal((10_000, 128), np.float32))
+    found = write_index(tmp_path, vectors, unit(centres + 0.05 * rng.standard_normal((100, 128), np.float32)))
+    assert found["kind"] == "ivf"
+    assert found["recall_at_100"] >= 0.99
     assert found["bytes_per_item"] > 512
 
 
-def test_a_graph_that_misses_too_much_gives_way_to_half_precision(
+def test_vectors_without_clusters_are_compared_in_half_precision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.retrieval_bundle.HNSW_FROM", 1_000)
-    monkeypatch.setattr("training.retrieval_bundle.HNSW_SEARCH", 1)
-    monkeypatch.setattr("training.retrieval_bundle.HNSW_BUILD", 4)
-    monkeypatch.setattr("training.retrieval_bundle.HNSW_LINKS", 2)
-    vectors = unit(np.random.default_rng(0).standard_normal((2_000, 128), np.float32))
-    found = write_index(tmp_path, vectors, vectors[:50])
+    monkeypatch.setattr("training.retrieval_bundle.CELLS_FROM", 10_000)
+    monkeypatch.setattr("training.retrieval_bundle.MOST_PROBES", 32)
+    rng = np.random.default_rng(0)
+    vectors = unit(rng.standard_normal((10_000, 128), np.float32))
+    found = write_index(tmp_path, vectors, unit(rng.standard_normal((50, 128), np.float32)))
     assert found["kind"] == "fp16"
     assert found["recall_at_100"] >= 0.98
     assert 256 <= found["bytes_per_item"] < 300

@@ -135,7 +135,7 @@ def dots(g: Graph, vectors: str, n: int, pairs: npt.NDArray[np.int64]) -> str:
 
 
 def top(g: Graph, model: Dlrm, hidden: str, name: str = "") -> str:
-    """First hidden layer before its ReLU (m, 512) → calibrated heads (m, 3)."""
+    """First hidden layer before its ReLU (m, 256) → calibrated heads (m, 3)."""
     slopes, shifts = array(model.slopes), array(model.shifts)
     hidden = g.op("Relu", hidden)
     hidden = g.op("Relu", g.linear(hidden, array(model.second.weight), g.constant(array(model.second.bias))))

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings
 
 from winnow.errors import WinnowError
 from winnow.serving.http import serve_http
+from winnow.serving.memory import tune
 from winnow.serving.serve import Registration, serve_grpc
 from winnow.serving.signals import until_stopped
 from winnow.serving.telemetry import configure_logging, serve_metrics
@@ -45,6 +46,7 @@ class Process:
 
     async def run(self, until: Callable[[], Awaitable[None]] = until_stopped) -> None:
         """Serve until `until` returns; then finish what is in flight."""
+        tune()
         stopping = asyncio.create_task(awaited(until), name="until-stopped")
         loops = [asyncio.create_task(loop, name=f"loop-{n}") for n, loop in enumerate(self.loops)]
         addresses: dict[str, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -66,6 +67,14 @@ def test_a_note_on_somebody_elses_process_is_not_believed(program: Program) -> N
     assert find(program) is None
     program.note.write_text("half a no")
     assert find(program) is None
+
+
+def test_a_program_with_another_command_makes_way(program: Program) -> None:
+    [port] = free_ports(1)
+    other = replace(program, command=(*program.command[:-1], str(port)), ready=lambda: answers(port))
+    with running(program) as [server], running(other) as [next_one]:
+        assert not alive(server.process)
+        assert alive(next_one.process)
 
 
 def test_a_frozen_program_does_not_answer_and_a_thawed_one_does(program: Program) -> None:
