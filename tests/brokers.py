@@ -11,8 +11,8 @@ from uuid import uuid4
 
 from parts.kafka import kafka
 from parts.program import HOST, Program, Running, free_ports, start
-from winnow.kafka import Consumer, Message, end_offsets
-from winnow.topics import Topic
+from winnow.kafka import Consumer, end_offsets
+from winnow.topics import Message, Topic
 
 
 @dataclass

@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from winnow.errors import InvalidArgument, NotFound, PayloadTooLarge, WinnowError
-from winnow.kafka import Consumer, Message, Producer, Record, create
+from winnow.kafka import Consumer, Producer, create
 from winnow.poison import Poison
 from winnow.serving.telemetry import CONSUMED
 from winnow.serving.telemetry import DEAD_LETTERS as BURIED
-from winnow.topics import DEAD_LETTERS, Topic
+from winnow.topics import DEAD_LETTERS, Message, Record, Topic
 
 POLL_S = 0.5
 RETRY_S = 1.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ RECOMMEND, SIMILAR, TRENDING = "recommend", "similar", "trending"
 TEXT_BYTES = 64  # of an id as Python keeps it, about
 
 Rows = npt.NDArray[np.int64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,26 +85,14 @@ def to_json(decision: Decision) -> bytes:
             "variant": decision.variant,
             "bundles": dict(marks.bundles),
             "skipped": decision.skipped,
-            "watermarks": {"events": marks.events, "features": marks.features, "catalogue": marks.catalogue},
+            "watermarks": watermarks_to(marks),
             "context": context_to(decision.context),
             "offset": decision.offset,
             "slate": candidates.item_ids[decision.rows].tolist(),
             "rows": decision.rows.tolist(),
             "propensities": decision.propensities.astype(np.float64).tolist(),
-            "candidates": {
-                "item_ids": candidates.item_ids.tolist(),
-                "source_names": candidates.source_names,
-                "sources": column_to(candidates.sources, "<u4"),
-                "scores": column_to(candidates.scores, "<f4"),
-                "bundle": candidates.bundle,
-                "skipped": candidates.skipped,
-            },
-            "predictions": predictions
-            and {
-                "heads": column_to(predictions.heads, "<f4"),
-                "scores": column_to(predictions.scores, "<f4"),
-                "bundle": predictions.bundle,
-            },
+            "candidates": candidates_to(candidates),
+            "predictions": None if predictions is None else predictions_to(predictions),
             "user": user_to(decision.user),
         }
     )
@@ -113,32 +102,74 @@ def of_json(line: bytes) -> Decision:
     """The decision; Poison for what is none, or is of a newer schema."""
     body = body_of(line, SCHEMA)
     try:
-        found, ranked, marks = body["candidates"], body["predictions"], body["watermarks"]
+        found = candidates_of(body["candidates"])
         return Decision(
-            request_id=body["request_id"],
+            request_id=a(str, body["request_id"]),
             at=datetime.fromisoformat(body["at"]),
-            kind=body["kind"],
+            kind=a(str, body["kind"]),
             user=user_of(body["user"], Person(body["user_id"], body["session_id"])),
             context=context_of(body["context"]),
-            candidates=Candidates(
-                strings(found["item_ids"]),
-                column_of(found["sources"], "<u4"),
-                column_of(found["scores"], "<f4"),
-                tuple(found["source_names"]),
-                found["bundle"],
-                tuple(found["skipped"]),
-            ),
-            predictions=ranked
-            and Predictions(column_of(ranked["heads"], "<f4"), column_of(ranked["scores"], "<f4"), ranked["bundle"]),
-            rows=np.asarray(body["rows"], np.int64),
-            propensities=np.asarray(body["propensities"], np.float32),
-            offset=body["offset"],
-            variant=body["variant"],
-            skipped=tuple(body["skipped"]),
-            watermarks=Watermarks(marks["events"], marks["features"], marks["catalogue"], body["bundles"]),
+            candidates=found,
+            predictions=None if body["predictions"] is None else predictions_of(body["predictions"]),
+            rows=rows_of(body["rows"], len(found)),
+            propensities=np.asarray(a(list, body["propensities"]), np.float32),
+            offset=a(int, body["offset"]),
+            variant=a(str, body["variant"]),
+            skipped=tuple(a(list, body["skipped"])),
+            watermarks=watermarks_of(body["watermarks"], a(dict, body["bundles"])),
         )
     except (ValueError, KeyError, TypeError, OverflowError, InvalidArgument) as wrong:
         raise Poison("invalid", f"is not a decision: {wrong!r}") from wrong
+
+
+def rows_of(body: list[int], candidates: int) -> Rows:
+    """Places among so many candidates."""
+    rows = np.asarray([a(int, row) for row in a(list, body)], np.int64)
+    if len(rows) and not 0 <= rows.min() <= rows.max() < candidates:
+        raise ValueError(f"rows beyond {candidates} candidates")
+    return rows
+
+
+def candidates_to(candidates: Candidates) -> dict[str, Any]:
+    return {
+        "item_ids": candidates.item_ids.tolist(),
+        "source_names": candidates.source_names,
+        "sources": column_to(candidates.sources, "<u4"),
+        "scores": column_to(candidates.scores, "<f4"),
+        "bundle": candidates.bundle,
+        "skipped": candidates.skipped,
+    }
+
+
+def candidates_of(body: dict[str, Any]) -> Candidates:
+    return Candidates(
+        strings(a(list, body["item_ids"])),
+        column_of(body["sources"], "<u4"),
+        column_of(body["scores"], "<f4"),
+        tuple(a(list, body["source_names"])),
+        a(str, body["bundle"]),
+        tuple(a(list, body["skipped"])),
+    )
+
+
+def predictions_to(predictions: Predictions) -> dict[str, Any]:
+    return {
+        "heads": column_to(predictions.heads, "<f4"),
+        "scores": column_to(predictions.scores, "<f4"),
+        "bundle": predictions.bundle,
+    }
+
+
+def predictions_of(body: dict[str, Any]) -> Predictions:
+    return Predictions(column_of(body["heads"], "<f4"), column_of(body["scores"], "<f4"), a(str, body["bundle"]))
+
+
+def watermarks_to(marks: Watermarks) -> dict[str, Any]:
+    return {"events": marks.events, "features": marks.features, "catalogue": marks.catalogue}
+
+
+def watermarks_of(body: dict[str, Any], bundles: dict[str, str]) -> Watermarks:
+    return Watermarks(a(int, body["events"]), a(int, body["features"]), a(int, body["catalogue"]), bundles)
 
 
 def user_to(user: UserState) -> dict[str, Any]:
@@ -163,18 +194,18 @@ def user_of(body: dict[str, Any], person: Person) -> UserState:
     acts = body["history"]
     return UserState(
         person=person,
-        known=body["known"],
-        traits=body["traits"],
+        known=a(bool, body["known"]),
+        traits=a(dict, body["traits"]),
         history=History(
-            strings(acts["item_ids"]),
-            strings(acts["types"]),
+            strings(a(list, acts["item_ids"])),
+            strings(a(list, acts["types"])),
             column_of(acts["values"], "<f4"),
             column_of(acts["at"], "<f8"),
         ),
-        seen=strings(body["seen"]),
+        seen=strings(a(list, body["seen"])),
         seen_tail=column_of(body["seen_tail"], "<u4"),
-        events=body["events"],
-        watermark=body["watermark"],
+        events=a(int, body["events"]),
+        watermark=a(int, body["watermark"]),
     )
 
 
@@ -183,7 +214,7 @@ def context_to(context: Context) -> dict[str, Any]:
 
 
 def context_of(body: dict[str, Any]) -> Context:
-    at = body["at"] and datetime.fromisoformat(body["at"])
+    at = None if body["at"] is None else datetime.fromisoformat(body["at"])
     return Context(body["surface"], body["device"], body["country"], at)
 
 
@@ -197,3 +228,10 @@ def column_of(body: dict[str, Any], dtype: str) -> npt.NDArray[Any]:
     if body["dtype"] != dtype:
         raise ValueError(f"a column of {body['dtype']}, expected {dtype}")
     return np.frombuffer(b64decode(body["base64"]), dtype).reshape(body["shape"])
+
+
+def a(kind: type[T], value: Any) -> T:
+    """The value, which is exactly of this kind: True is no number here."""
+    if type(value) is not kind:
+        raise TypeError(f"{value!r:.50} is no {kind.__name__}")
+    return value

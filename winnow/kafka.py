@@ -6,9 +6,8 @@ blocks: callers use a thread of their own. Knows neither events nor decisions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
@@ -17,7 +16,7 @@ from kafka.admin import OffsetSpec  # type: ignore[import-untyped]
 from kafka.structs import OffsetAndMetadata, TopicPartition  # type: ignore[import-untyped]
 
 from winnow.errors import FailedPrecondition, PayloadTooLarge, Unavailable
-from winnow.topics import MAX_MESSAGE_BYTES, Topic
+from winnow.topics import MAX_MESSAGE_BYTES, Message, Offsets, Placed, Record, Topic
 
 CONNECT_S = 3.0
 REQUEST_S = 5.0
@@ -33,40 +32,7 @@ FORBIDDEN = (
     kafka_errors.SaslAuthenticationFailedError,
     kafka_errors.KafkaConfigurationError,
 )
-Headers = tuple[tuple[str, bytes], ...]
-Offsets = Mapping[tuple[str, int], int]
-"""Offsets by (topic, partition)."""
-
 TOPIC_EXISTS = kafka_errors.TopicAlreadyExistsError.errno
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One message to send. Records of one key keep their order. Headers say what is not part of the value."""
-
-    key: bytes
-    value: bytes
-    headers: Headers = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """Where the broker put a record."""
-
-    partition: int
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message received."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes
-    value: bytes
-    headers: Headers = ()
 
 
 class Producer:

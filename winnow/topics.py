@@ -1,4 +1,5 @@
-"""The topics of the platform, declared: whoever produces or consumes reads names, sizes and retention here.
+"""The topics of the platform, declared: whoever produces or consumes reads names, sizes and retention here, and what a
+record is.
 
 Partitions are never changed on a topic that exists: a key would move to another partition, and its records would lose
 their order. Knows nothing of a client library; `winnow.kafka.create` makes them.
@@ -6,11 +7,16 @@ their order. Knows nothing of a client library; `winnow.kafka.create` makes them
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 MIB = 2**20
+
+Headers = tuple[tuple[str, bytes], ...]
+Offsets = Mapping[tuple[str, int], int]
+"""Offsets by (topic, partition)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,35 @@ class Topic:
             "max.message.bytes": str(self.max_message_bytes),
             "min.insync.replicas": str(max(1, replicas - 1)),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One message to send. Records of one key keep their order. Headers say what is not part of the value."""
+
+    key: bytes
+    value: bytes
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where the broker put a record."""
+
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message received."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    headers: Headers = ()
 
 
 EVENTS = Topic("winnow.events", 6, 7 * DAY_MS)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from services.feature.forward import Forwarder, Forwarding, Key, Nowhere, Value
 from services.feature.ids import KnownIds
 from services.feature.items import ItemLog
+from services.feature.onward import Forwarding, Key, Nowhere, Value
 from services.feature.service import FeatureService
 from services.feature.settings import Settings
 from services.feature.store import People
@@ -48,6 +48,8 @@ def onward(settings: Settings, log: Log, topic: Topic, key: Key, value: Value, i
     """Where a log goes besides the disk."""
     if not settings.kafka_bootstrap:
         return Nowhere()
+    from services.feature.forward import Forwarder  # without a broker no client of one is needed
+
     return Forwarder(
         log, topic, key, value, settings.kafka_bootstrap, replicas=settings.kafka_replicas, imports=imports
     )

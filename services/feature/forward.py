@@ -14,18 +14,17 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Protocol
 
 from services.feature.marks import Marks
+from services.feature.onward import Key, Value
 from winnow.errors import WinnowError
 from winnow.eventlog import Log
-from winnow.kafka import Placed, Producer, Record, create, end_offsets
-from winnow.segments import Row
+from winnow.kafka import Producer, create, end_offsets
 from winnow.serving.telemetry import BACKLOG_ROWS, BACKLOG_SECONDS, FORWARDED
 from winnow.tail import Tail
-from winnow.topics import Topic
+from winnow.topics import Placed, Record, Topic
 from winnow.worker import endless, settle, tell
 
 BATCH = 500  # rows produced at a time
@@ -36,39 +35,7 @@ STOP_S = 2.0  # for a batch on its way when the process ends
 TICK_S = 0.1  # how finely the age of the backlog is known
 TICKS = 10_000
 
-Key = Callable[[Row], bytes]
-Value = Callable[[Row, int], bytes]
-
 logger = logging.getLogger(__name__)
-
-
-class Forwarding(Protocol):
-    """Where the rows of a log go besides the disk."""
-
-    def written(self, position: int) -> None:
-        """Rows up to `position` are durable."""
-        ...
-
-    async def reached(self, position: int, within_s: float) -> bool:
-        """Whether the broker has everything up to `position`, waiting for it a little."""
-        ...
-
-    async def run(self) -> None:
-        """Send, for ever."""
-        ...
-
-
-class Nowhere:
-    """No broker: the log alone is enough."""
-
-    def written(self, position: int) -> None:
-        pass
-
-    async def reached(self, position: int, within_s: float) -> bool:
-        return False
-
-    async def run(self) -> None:
-        await asyncio.Event().wait()
 
 
 class Forwarder:

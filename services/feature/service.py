@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from services.feature.forward import Forwarding, Nowhere
 from services.feature.ids import KnownIds
 from services.feature.items import ItemLog
+from services.feature.onward import Forwarding, Nowhere
 from services.feature.store import People
 from winnow.canonical import event_row, item_row
 from winnow.errors import InvalidArgument, PayloadTooLarge

@@ -5,11 +5,11 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from services.gateway.decisions import DecisionLog, Outlet
-from services.gateway.outlets import ToBroker, ToDisk
 from services.gateway.recommender import Gateway
 from services.gateway.rest import rest
 from services.gateway.settings import Settings
 from services.gateway.spool import Spool
+from services.gateway.to_disk import ToDisk
 from winnow.catalogue import Catalogue
 from winnow.home import decisions_folder
 from winnow.ports import Explanation, Features, Ranking, Retrieval
@@ -40,6 +40,8 @@ def outlet(settings: Settings) -> Outlet:
     )
     if not settings.kafka_bootstrap:
         return disk
+    from services.gateway.to_broker import ToBroker  # a gateway without a broker needs no client of one
+
     return ToBroker(settings.kafka_bootstrap, disk, replicas=settings.kafka_replicas)
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from winnow.decisions import Decision, key_of, size_bytes, to_json
-from winnow.kafka import Record
 from winnow.serving.telemetry import DECISIONS_DROPPED
+from winnow.topics import Record
 from winnow.worker import endless
 
 BATCH = 100  # decisions delivered at a time

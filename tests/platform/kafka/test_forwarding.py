@@ -26,9 +26,9 @@ from tests.homes import small_home
 from winnow import segments
 from winnow.canonical import EVENTS as EVENT_ROWS
 from winnow.home import events_folder
-from winnow.kafka import Message, create
+from winnow.kafka import create
 from winnow.messages import event_of
-from winnow.topics import EVENTS, ITEMS
+from winnow.topics import EVENTS, ITEMS, Message
 from winnow.types import Event, Item
 
 pytestmark = [pytest.mark.platform, pytest.mark.timeout(120)]

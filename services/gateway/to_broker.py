@@ -1,67 +1,31 @@
-"""Where decisions go: to the broker, to the disk while that is away, or to the disk alone.
+"""Decisions to the broker, with the disk behind it.
 
 While the broker is away decisions wait on disk, and those that come later wait behind them, until it has caught up. A
-decision may be delivered twice, told by its request id. What the disk has no room for is counted as dropped.
+decision may be delivered twice, told by its request id. Knows nothing of what a decision says but whose it is.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import orjson
 
-from services.gateway.spool import Spool
-from winnow.errors import DiskFull, PayloadTooLarge, ResourceExhausted, WinnowError
-from winnow.kafka import Producer, Record, create
-from winnow.serving.telemetry import DECISIONS, DECISIONS_DROPPED, DECISIONS_WAITING
+from services.gateway.to_disk import ToDisk, dropped
+from winnow.errors import PayloadTooLarge, WinnowError
+from winnow.kafka import Producer, create
+from winnow.serving.telemetry import DECISIONS, DECISIONS_WAITING
 from winnow.topics import DECISIONS as TOPIC
+from winnow.topics import Record
 
 BATCH = 100  # decisions replayed at a time
 AHEAD = 3  # batches replayed for each that comes meanwhile: what waits gets less
 DELIVERY_S = 2.0  # the queue must hold what comes meanwhile
 RETRY_S = 2.0
 
-OpenSpool = Callable[[], Spool]
-
 logger = logging.getLogger(__name__)
-
-
-class ToDisk:
-    """Files in the home: all there is without a broker, and the spool where there is one."""
-
-    def __init__(self, open_spool: OpenSpool) -> None:
-        self._open_spool = open_spool
-        self._spool: Spool | None = None
-        self._told = ""
-
-    @property
-    def spool(self) -> Spool:
-        """Made when it is needed: a folder that cannot be written must not keep a gateway from starting."""
-        if self._spool is None:
-            self._spool = self._open_spool()
-        return self._spool
-
-    def deliver(self, records: Sequence[Record]) -> None:
-        try:
-            self.spool.append([record.value for record in records])
-            DECISIONS.labels(to="disk").inc(len(records))
-            DECISIONS_WAITING.set(self.spool.size_bytes)
-            self._told = ""
-        except WinnowError as full:
-            dropped(reason_of(full), len(records))
-            if type(full).__name__ != self._told:
-                logger.warning("decisions are dropped: %s", full.detail)
-            self._told = type(full).__name__
-
-    def idle(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        if self._spool is not None:
-            self._spool.close()
 
 
 class ToBroker:
@@ -151,17 +115,3 @@ def records_of(lines: Sequence[bytes]) -> list[Record]:
         except (ValueError, KeyError, TypeError):
             dropped("damaged", 1)
     return records
-
-
-def dropped(reason: str, number: int) -> None:
-    DECISIONS_DROPPED.labels(reason=reason).inc(number)
-
-
-def reason_of(full: WinnowError) -> str:
-    match full:
-        case DiskFull():
-            return "disk_full"
-        case ResourceExhausted():
-            return "spool_full"
-        case _:
-            return "disk_failed"
