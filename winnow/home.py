@@ -21,6 +21,10 @@ def users_folder(home: Path) -> Path:
     return home / "log" / "users"
 
 
+def decisions_folder(home: Path) -> Path:
+    return home / "decisions"
+
+
 def check_complete(home: Path) -> None:
     """FailedPrecondition when an ingestion into this home was interrupted."""
     if not (home / DATASET).is_file() and any((home / "log").glob("*/import-*.parquet")):

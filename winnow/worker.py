@@ -1,4 +1,5 @@
-"""Keeps heavy work off the event loop: a few threads with a bounded queue, and upkeep that follows a catalogue.
+"""Keeps heavy work off the event loop: a few threads with a bounded queue, a thread for what never ends, and upkeep
+that follows a catalogue.
 
 Models, vector search and SQL release the interpreter lock, so a thread keeps the loop answering meanwhile.
 """
@@ -7,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, TypeVar, TypeVarTuple, Unpack
@@ -101,3 +104,44 @@ class Upkeep:
 
     def close(self) -> None:
         self._worker.close()
+
+
+async def endless(name: str, work: Callable[[], None], stop: Callable[[], None], *, stop_s: float) -> None:
+    """Run `work` in a daemon thread of its own until this is cancelled; then `stop()` tells it to return, which is
+    waited for, but not for longer than `stop_s` seconds. An error in `work` is a bug, raised here."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    threading.Thread(target=ends, args=(work, loop, ended), name=name, daemon=True).start()
+    try:
+        await asyncio.shield(ended)
+    finally:
+        stop()
+        with suppress(TimeoutError, asyncio.CancelledError):
+            async with asyncio.timeout(stop_s):
+                await asyncio.shield(ended)
+
+
+def ends(work: Callable[[], None], loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
+    """`work()`, and how it ended told to the loop."""
+    bug: BaseException | None = None
+    try:
+        work()
+    except BaseException as wrong:  # raised again where somebody waits for the end
+        bug = wrong
+    tell(loop, lambda: settle(ended, bug))
+
+
+def settle(future: asyncio.Future[None], bug: BaseException | None = None) -> None:
+    """The end of something that is waited for, unless nobody waits any more."""
+    if future.done():
+        return
+    if bug is None:
+        future.set_result(None)
+    else:
+        future.set_exception(bug)
+
+
+def tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    """Run `what` in the loop, unless the loop has ended."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(what)

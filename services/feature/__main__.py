@@ -13,6 +13,7 @@ async def process(settings: Settings) -> Process:
     return Process(
         grpc=[wire.register(features)],
         grpc_address=settings.feature_address,
+        loops=[features.forward()],
         close=[features.close],
     )
 

@@ -16,3 +16,9 @@ class Settings(BaseSettings):
     home: Path = Path("build/homes/ml-100k")
     feature_address: str = "127.0.0.1:50051"
     segment_bytes: int = Field(64 * 2**20, ge=2**16, le=2**30)
+    kafka_bootstrap: str = Field("", description="host:port,… of the brokers; empty: the home alone")
+    kafka_replicas: int = Field(1, ge=1, le=9, description="of the topics that are made at the start")
+    forward_wait_ms: float = Field(
+        250.0, ge=0, description="how long an event waits for the broker; then disk is enough"
+    )
+    forward_imports: bool = Field(False, description="whether events that came in bulk are sent too")

@@ -44,6 +44,9 @@ Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET, description="how many of the 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 MaybeId = Annotated[str, Field(max_length=MAX_ID)]
 Ids = Annotated[list[Id], Field(description="item ids")]
+Token = Annotated[
+    str, Field(max_length=64, description="of an answer to events: this answer says whether it includes them")
+]
 Exact = Strict()
 """A number in JSON is a number: neither "10" nor true."""
 
@@ -139,6 +142,7 @@ class RecommendIn(Body):
     include_seen: Annotated[bool, Exact] = Field(
         False, description="let items come back that the person acted on already"
     )
+    token: Token = ""
 
     def word(self) -> RecommendRequest:
         return RecommendRequest(
@@ -152,6 +156,7 @@ class RecommendIn(Body):
             objectives={str(head): weight for head, weight in self.objectives.items()},
             explain=self.explain,
             include_seen=self.include_seen,
+            token=self.token,
         )
 
 
@@ -162,9 +167,11 @@ class ShortIn(Body):
     session_id: MaybeId = ""
     n: N = 10
     offset: Offset = 0
+    token: Token = ""
 
     def word(self) -> RecommendRequest:
-        return RecommendRequest(Person(self.user_id, self.session_id), n=self.n, offset=self.offset)
+        person = Person(self.user_id, self.session_id)
+        return RecommendRequest(person, n=self.n, offset=self.offset, token=self.token)
 
 
 class SimilarQuery(Body):

@@ -268,11 +268,16 @@ def reason_of(message: pb.Reason) -> Reason:
 
 
 def receipt_to(receipt: Receipt) -> pb.Receipt:
-    return pb.Receipt(accepted=receipt.accepted, duplicates=receipt.duplicates, watermark=receipt.watermark)
+    return pb.Receipt(
+        accepted=receipt.accepted,
+        duplicates=receipt.duplicates,
+        watermark=receipt.watermark,
+        token=receipt.token,
+    )
 
 
 def receipt_of(message: pb.Receipt) -> Receipt:
-    return Receipt(message.accepted, message.duplicates, message.watermark)
+    return Receipt(message.accepted, message.duplicates, message.watermark, message.token)
 
 
 def readiness_to(readiness: Readiness) -> pb.Readiness:
