@@ -15,13 +15,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from drills.interleavings import Interleavings, interleavings
 from drills.outages import Row, outages
 from drills.platform import platform
 from drills.promotions import Promotions, promotions
 from parts.stack import PARTS
 
 OUT = Path("build/drill.json")
-DRILLS = ("outages", "promotions")
+DRILLS = ("interleavings", "promotions", "outages")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,16 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     told: dict[str, Any] = {}
     parts = tuple(name for name in PARTS if name not in arguments.without)
     with platform(say, parts) as running:
+        if "interleavings" in arguments.only:
+            keep(console, told, "interleavings", interleavings(running, say, arguments.steps))
         if "promotions" in arguments.only:
-            found = promotions(running, say, arguments.rounds)
-            told["promotions"] = asdict(found) | {"held": found.held}
-            console.print(of_promotions(found))
+            keep(console, told, "promotions", promotions(running, say, arguments.rounds))
         if "outages" in arguments.only:
             rows = outages(running, say, arguments.seconds, tuple(arguments.parts))
             told["outages"] = [asdict(row) | {"held": row.held} for row in rows]
             console.print(of_outages(rows))
     write(told)
-    held = all(one["held"] for one in [told.get("promotions", {"held": True}), *told.get("outages", [])])
+    held = all(one["held"] for found in told.values() for one in (found if isinstance(found, list) else [found]))
     console.print(f"{'all of it held' if held else 'NOT ALL OF IT HELD'}; written: {OUT}")
     return 0 if held else 1
 
@@ -69,12 +70,14 @@ def of_outages(rows: Sequence[Row]) -> Table:
     return made
 
 
-def of_promotions(found: Promotions) -> Table:
-    made = Table("figure", "value", title="promotions", title_justify="left")
-    for name, value in asdict(found).items():
-        made.add_row(name, f"{value:.2f}" if isinstance(value, float) else str(value))
-    made.add_row("held", verdict(found.held))
-    return made
+def keep(console: Console, told: dict[str, Any], name: str, found: Interleavings | Promotions) -> None:
+    """One drill's figures, shown and kept."""
+    told[name] = asdict(found) | {"held": found.held}
+    made = Table("figure", "value", title=name, title_justify="left")
+    for figure, value in asdict(found).items():
+        made.add_row(figure, f"{value:.2f}" if isinstance(value, float) else str(value))
+    made.add_row("", verdict(found.held))
+    console.print(made)
 
 
 def verdict(held: bool) -> str:
@@ -87,5 +90,6 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--seconds", type=float, default=30.0, help="length of each outage")
     options.add_argument("--parts", nargs="+", default=[], help="only outages of these")
     options.add_argument("--without", nargs="+", default=[], choices=PARTS, help="parts that are not started")
+    options.add_argument("--steps", type=int, default=10_000, help="events and requests that interleave")
     options.add_argument("--rounds", type=int, default=20, help="promotions, each with its rollback")
     return options
