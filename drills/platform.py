@@ -17,7 +17,6 @@ import psutil
 from bench.worlds import World, prepare
 from drills.proxy import Proxy
 from parts.program import HOST, Program, Running, find, free_ports, start
-from parts.services import INNER
 from parts.stack import PARTS, PORTS, Stack
 from winnow.errors import Unavailable
 
@@ -26,6 +25,7 @@ FACES = ("rest", "gateway")  # nobody stands before these: they are what is aske
 SELF_ADDRESSED = ("kafka", "spark")  # Kafka's clients go where the broker says it is; nobody calls Spark
 WARM_S = 120.0
 ANSWER_S = 10.0
+TUNING = {"WINNOW_CANDIDATES": "100"}  # of 2,000 items; a small machine ranks no 500 on Triton 50 times a second
 IN_A_ROW = 5  # complete answers, before the platform counts as well again
 
 Say = Callable[[str], None]
@@ -96,7 +96,7 @@ def platform(say: Say, parts: tuple[str, ...] = PARTS) -> Iterator[Platform]:
     names = [name for name in PORTS if name not in FACES and name not in SELF_ADDRESSED and name != "triton_http"]
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     through = dict(zip(names, free_ports(len(names)), strict=True))
-    stack = Stack(folder.absolute(), home.absolute(), parts, ports, through)
+    stack = Stack(folder.absolute(), home.absolute(), parts, ports, through, TUNING)
     with ExitStack() as opened:
         proxies = {name: opened.enter_context(Proxy(port, ports[name]).running()) for name, port in through.items()}
         programs = {program.name: program for program in stack.programs()}
@@ -126,7 +126,3 @@ def copied(source: Path, target: Path) -> Path:
     for name in ("dataset.json", "mlflow.db"):
         shutil.copy(source / name, target / name)
     return target
-
-
-def inner(name: str) -> bool:
-    return name in INNER

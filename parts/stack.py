@@ -47,6 +47,8 @@ class Stack:
     ports: dict[str, int] = field(default_factory=dict)
     through: dict[str, int] = field(default_factory=dict)
     """Ports that others are told instead of a program's own: those of proxies before it."""
+    tuning: dict[str, str] = field(default_factory=dict)
+    """Further settings of the services."""
 
     @classmethod
     def planned(cls, folder: Path, home: Path, parts: tuple[str, ...] = PARTS) -> Stack:
@@ -103,7 +105,7 @@ class Stack:
 
     def settings(self, service: str) -> dict[str, str]:
         """The environment of a service: where it listens, where the others are, and the parts that there are."""
-        found = environment(self.home, {**self.ports, **self.through, service: self.ports[service]})
+        found = environment(self.home, {**self.ports, **self.through, service: self.ports[service]}) | self.tuning
         if "kafka" in self.parts:
             found["WINNOW_KAFKA_BOOTSTRAP"] = self.address("kafka")
         if "mlflow" in self.parts:
