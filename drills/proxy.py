@@ -34,9 +34,10 @@ class Proxy:
         try:
             yield self
         finally:
-            loop.call_soon_threadsafe(server.close)
+            asyncio.run_coroutine_threadsafe(hang_up(server), loop).result(CONNECT_S)
             loop.call_soon_threadsafe(loop.stop)
             thread.join(CONNECT_S)
+            loop.close()
 
     async def _listen(self) -> asyncio.Server:
         return await asyncio.start_server(self._serve, HOST, self.port)
@@ -75,6 +76,15 @@ class Proxy:
                     await waiting.put((loop.time() + self.delay_s, chunk))
         finally:
             delivering.cancel()
+
+
+async def hang_up(server: asyncio.Server) -> None:
+    """End the server and every connection."""
+    server.close()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 async def straight(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
