@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from drills.interleavings import Interleavings, interleavings
-from drills.outages import Row, outages
+from drills.outages import Row, failures, outages
 from drills.platform import platform
 from drills.promotions import Promotions, promotions
 from parts.stack import PARTS
@@ -66,7 +66,7 @@ def of_outages(rows: Sequence[Row]) -> Table:
     for row in rows:
         left_out = ", ".join(f"{stage} {share:.0%}" for stage, share in row.skipped.items())
         figures = (f"{row.p50_ms:.0f}", f"{row.p99_ms:.0f}", f"{row.limit_ms:.0f}", f"{row.recovery_s:.1f}")
-        made.add_row(row.part, row.fault, str(row.requests), str(row.failed), left_out, *figures, verdict(row.held))
+        made.add_row(row.part, row.fault, str(row.requests), failures(row), left_out, *figures, verdict(row.held))
     return made
 
 

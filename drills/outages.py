@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Row:
     part: str
     fault: str
     requests: int
-    failed: int
+    failed: dict[str, int]
     skipped: dict[str, float]
     p50_ms: float
     p99_ms: float
@@ -68,12 +69,15 @@ def row(platform: Platform, part: str, fault: str, seconds: float) -> Row:
     load = Load("rest", HOST, platform.stack.ports["rest"], RATE, seconds, platform.world.people)
     outcome = measure(load, []).outcome
     n = len(outcome)
-    skipped = {why.removeprefix(SKIPPED).strip(): times for why, times in outcome.faults.items() if SKIPPED in why}
+    skipped: Counter[str] = Counter()
+    for why, times in outcome.faults.items():
+        if why.startswith(SKIPPED):
+            skipped.update(dict.fromkeys(why.removeprefix(SKIPPED).strip().split(", "), times))
     return Row(
         part,
         fault,
         n,
-        sum(outcome.faults.values()) - sum(skipped.values()),
+        {why: times for why, times in outcome.faults.items() if not why.startswith(SKIPPED)},
         {stage: times / n for stage, times in skipped.items()},
         outcome.percentile(50),
         outcome.percentile(99),
@@ -148,9 +152,13 @@ def stuttering(one: Running) -> Iterator[None]:
 FAULT = {"stopped": stopped, "frozen": frozen, "slow": slow}
 
 
+def failures(one: Row) -> str:
+    return ", ".join(f"{times} ({why})" for why, times in one.failed.items()) or "0"
+
+
 def said(one: Row) -> str:
     left_out = ", ".join(f"{stage} {share:.0%}" for stage, share in one.skipped.items()) or "nothing"
     return (
-        f"{one.part} {one.fault}: {one.requests} requests, {one.failed} failed, without {left_out}, "
+        f"{one.part} {one.fault}: {one.requests} requests, {failures(one)} failed, without {left_out}, "
         f"p50 {one.p50_ms:.0f} ms, p99 {one.p99_ms:.0f} ms, well again after {one.recovery_s:.1f} s"
     )

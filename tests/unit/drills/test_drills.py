@@ -131,7 +131,7 @@ def test_counts_of_the_log_are_those_of_the_drills_people_by_the_minute() -> Non
 
 
 def test_an_outage_holds_only_without_failures_and_in_time() -> None:
-    good = Row("redis", "stopped", 500, 0, {}, 20.0, 80.0, 1_440.0, 0.5)
+    good = Row("redis", "stopped", 500, {}, {}, 20.0, 80.0, 1_440.0, 0.5)
     assert good.held
-    assert not Row("redis", "stopped", 500, 1, {}, 20.0, 80.0, 1_440.0, 0.5).held
-    assert not Row("redis", "stopped", 500, 0, {}, 20.0, 1_500.0, 1_440.0, 0.5).held
+    assert not Row("redis", "stopped", 500, {"status 503": 1}, {}, 20.0, 80.0, 1_440.0, 0.5).held
+    assert not Row("redis", "stopped", 500, {}, {}, 20.0, 1_500.0, 1_440.0, 0.5).held
