@@ -6,10 +6,9 @@ a SIGKILL loses the newest records. Nothing that Winnow acknowledged is lost by 
 
 from __future__ import annotations
 
-import shutil
 import socket
 import struct
-import sys
+from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 
 from parts.program import HOST, Program
@@ -25,12 +24,20 @@ STOP_S = 60.0  # the snapshot of a large topic takes its time
 
 def kafka(folder: Path, port: int) -> Program:
     """The broker on `port`; what it holds lies in `folder`."""
-    broker = shutil.which("noida-db", path=str(Path(sys.executable).parent)) or shutil.which("noida-db")
-    if broker is None:
-        raise FailedPrecondition("noida-db is missing; make setup installs it")
     data = str(folder.absolute() / "data")
-    command = (broker, "start", "--only", "kafka", "--kafka-port", str(port), "--host", HOST, "--data-dir", data)
+    command = (str(broker()), "start", "--only", "kafka", "--kafka-port", str(port), "--host", HOST, "--data-dir", data)
     return Program("kafka", command, folder, lambda: answers(port), ready_s=30.0, stop_s=STOP_S)
+
+
+def broker() -> Path:
+    """The program itself: the command that its package puts before it does not pass SIGTERM on."""
+    try:
+        files = Distribution.from_name("noida-db").files or []
+    except PackageNotFoundError as missing:
+        raise FailedPrecondition("noida-db is missing; make setup installs it") from missing
+    [found] = [Path(str(file.locate())) for file in files if (file.parent.name, file.stem) == ("noida_db", "noida-db")]
+    found.chmod(0o755)  # a wheel need not say that it can be run
+    return found
 
 
 def answers(port: int) -> str:

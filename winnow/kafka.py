@@ -44,7 +44,7 @@ class Producer:
         self._delivery_s = delivery_s
         with translated("connect"):
             self._client = KafkaProducer(
-                **connection(bootstrap, name),
+                **connection(bootstrap, name, request_s=min(REQUEST_S, delivery_s / 2)),
                 metrics_enabled=False,
                 acks="all",
                 enable_idempotence=True,
@@ -80,7 +80,7 @@ class Producer:
             self._client.close(timeout=1.0)
 
     def _acknowledged(self, sent: Sequence[Any]) -> list[Placed]:
-        metadata = [future.get(timeout=self._delivery_s + REQUEST_S) for future in sent]
+        metadata = [future.get(timeout=self._delivery_s + 1.0) for future in sent]
         return [Placed(one.partition, one.offset) for one in metadata]
 
 
@@ -173,12 +173,12 @@ def admin(bootstrap: str) -> Iterator[Any]:
             client.close()
 
 
-def connection(bootstrap: str, name: str) -> dict[str, Any]:
+def connection(bootstrap: str, name: str, *, request_s: float = REQUEST_S) -> dict[str, Any]:
     """What all clients agree on."""
     return {
         "bootstrap_servers": bootstrap.split(","),
         "client_id": name,
-        "request_timeout_ms": millis(REQUEST_S),
+        "request_timeout_ms": millis(request_s),
         "bootstrap_timeout_ms": millis(CONNECT_S),
         "reconnect_backoff_max_ms": millis(RETRY_S),
     }

@@ -37,6 +37,7 @@ class ToBroker:
         self._replicas = replicas
         self._producer: Producer | None = None
         self._retry_at = 0.0
+        self._away = False
         self._left_over = True  # an earlier process may have left decisions
 
     def deliver(self, records: Sequence[Record]) -> None:
@@ -79,12 +80,20 @@ class ToBroker:
         except PayloadTooLarge:
             return self._sent_singly(records)
         except WinnowError as away:
-            logger.warning("decisions wait on disk: %s", away.detail)
-            self._let_go()
-            self._retry_at = time.monotonic() + RETRY_S
+            self._lost(away)
             return False
+        if self._away:
+            logger.info("decisions go to the broker again")
+        self._away = False
         DECISIONS.labels(to="broker").inc(len(records))
         return True
+
+    def _lost(self, away: WinnowError) -> None:
+        if not self._away:
+            logger.warning("decisions wait on disk: %s", away.detail)
+        self._away = True
+        self._let_go()
+        self._retry_at = time.monotonic() + RETRY_S
 
     def _sent_singly(self, records: Sequence[Record]) -> bool:
         if len(records) == 1:
