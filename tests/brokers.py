@@ -1,51 +1,60 @@
-"""A broker for tests, and messages put into it."""
+"""A local broker for tests, and all that lies in a topic."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
-from kafka import KafkaAdminClient, KafkaProducer  # type: ignore[import-untyped]
-
-from parts.program import HOST, Program
-from winnow.errors import Unavailable
-
-SEND_S = 20.0
-
-
-def broker(folder: Path, port: int) -> Program:
-    """A single node that speaks Kafka's protocol."""
-    command = str(Path(sys.executable).parent / "noida-db")
-    words = (command, "start", "--only", "kafka", "--kafka-port", str(port), "--data-dir", str(folder / "data"))
-    return Program("kafka", words, folder, lambda: answers(f"{HOST}:{port}"), ready_s=30.0, stop_s=30.0)
+from parts.kafka import kafka
+from parts.program import HOST, Program, Running, free_ports, start
+from winnow.kafka import Consumer, end_offsets
+from winnow.topics import Message, Topic
 
 
-def answers(bootstrap: str) -> str:
+@dataclass
+class Broker:
+    """A running broker and its address; `again` starts it on the same data after an end."""
+
+    program: Program
+    running: Running
+    bootstrap: str
+
+    def again(self) -> None:
+        self.running = start(self.program)
+
+
+@contextmanager
+def broker_in(folder: Path) -> Iterator[Broker]:
+    [port] = free_ports(1)
+    program = kafka(folder, port)
+    one = Broker(program, start(program), f"{HOST}:{port}")
     try:
-        with closing(KafkaAdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=1_000)) as admin:
-            admin.list_topics()
-    except (OSError, Unavailable) as away:
-        return str(away)
-    except Exception as away:  # the client's own errors, whichever
-        return type(away).__name__
-    return ""
+        yield one
+    finally:
+        one.running.stop()
 
 
-def create(bootstrap: str, topic: str, partitions: int) -> None:
-    with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
-        admin.create_topics({topic: {"num_partitions": partitions, "replication_factor": 1}}, timeout_ms=5_000)
+def messages(bootstrap: str, topic: Topic, within_s: float = 20.0) -> list[Message]:
+    """Everything in a topic now, each partition in its order."""
+    left = sum(end_offsets(bootstrap, topic).values())
+    found: list[Message] = []
+    if left:
+        name = uuid4().hex
+        reader = Consumer(bootstrap, [topic.name], name, name)
+        until = time.monotonic() + within_s
+        while len(found) < left:
+            assert time.monotonic() < until, f"{len(found)} of {left} messages"
+            found += reader.poll(0.2)
+        reader.close()
+    return found
 
 
-def grow(bootstrap: str, topic: str, partitions: int) -> None:
-    with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
-        admin.create_partitions({topic: partitions}, timeout_ms=5_000)
-
-
-def send(bootstrap: str, topic: str, messages: Iterable[tuple[bytes, bytes]]) -> None:
-    """(key, value) each, all acknowledged when it returns."""
-    with closing(KafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True)) as producer:
-        sent = [producer.send(topic, key=key, value=value) for key, value in messages]
-        for one in sent:
-            one.get(timeout=SEND_S)
+def eventually(holds: Callable[[], bool], within_s: float = 20.0) -> None:
+    until = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < until, "it did not come to that"
+        time.sleep(0.02)

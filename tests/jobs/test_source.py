@@ -12,8 +12,9 @@ from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadMaxRows
 
 from jobs.records import Range
 from jobs.source import KafkaReader, KafkaSource
+from parts.kafka import kafka
 from parts.program import HOST, free_ports, running
-from tests.brokers import broker, create, grow, send
+from tests.jobs.topics import create, grow, send
 from winnow.errors import FailedPrecondition, InvalidArgument, Unavailable
 
 pytestmark = pytest.mark.platform
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.platform
 @pytest.fixture(scope="module")
 def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     [port] = free_ports(1)
-    with running(broker(tmp_path_factory.mktemp("broker"), port)):
+    with running(kafka(tmp_path_factory.mktemp("broker"), port)):
         yield f"{HOST}:{port}"
 
 
@@ -123,7 +124,7 @@ def test_a_missing_topic_and_a_missing_broker_are_outages(bootstrap: str) -> Non
     with pytest.raises(Unavailable, match="nowhere"):
         reader(bootstrap, "nowhere").initialOffset()
     [port] = free_ports(1)
-    with pytest.raises(Unavailable, match="Kafka at"):
+    with pytest.raises(Unavailable, match="Kafka, offsets at"):
         reader(f"{HOST}:{port}", "nowhere").initialOffset()
 
 

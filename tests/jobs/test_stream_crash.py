@@ -14,12 +14,13 @@ import pytest
 from redis import Redis
 
 from jobs.definitions import LAST_N
+from parts.kafka import kafka
 from parts.program import HOST, Program, Running, free_ports, running, start
 from parts.redis import redis
 from parts.spark import spark
 from tests import event_logs
-from tests.brokers import broker, create, send
 from tests.event_logs import Message
+from tests.jobs.topics import create, send
 
 pytestmark = [pytest.mark.platform, pytest.mark.slow, pytest.mark.timeout(280)]
 
@@ -75,7 +76,7 @@ def platform(tmp_path: Path) -> Iterator[Platform]:
     bootstrap, url = f"{HOST}:{kafka_port}", f"redis://{HOST}:{redis_port}/0"
     words = tuple(str(word) for pair in OPTIONS.items() for word in pair)
     program = spark(tmp_path / "spark", bootstrap, tmp_path / "home", url, metrics_port, words)
-    with running(broker(tmp_path / "kafka", kafka_port), redis(tmp_path / "redis", redis_port)):
+    with running(kafka(tmp_path / "kafka", kafka_port), redis(tmp_path / "redis", redis_port)):
         create(bootstrap, TOPIC, 2)
         yield Platform(bootstrap, tmp_path / "home", Redis(port=redis_port, decode_responses=True), program)
 
