@@ -72,8 +72,8 @@ class Known:
 
     def _acts(self, people: list[int], position: int) -> Rows:
         """Acts of these rows that are in the log up to `position`, in log order."""
-        every = np.sort(np.concatenate([np.empty(0, np.int64), *map(self._journal.acts_of, people)]))
-        return every[self._journal.acts.log_position[every] <= position]
+        every: Rows = np.sort(np.concatenate([np.empty(0, np.int64), *map(self._journal.acts_of, people)]))
+        return every[np.flatnonzero(self._journal.acts.log_position[every] <= position)]
 
     def _item_at(self, position: int) -> Item:
         found = self._item.get(position)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.program import above, brokers, ended, home_folder, moment, redis_url, root
+from jobs.skew import main as skew
 from winnow.errors import InvalidArgument, Unavailable
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()
@@ -74,6 +75,13 @@ def test_an_expected_error_is_one_line(
     with pytest.raises(SystemExit) as end:
         ended(main)
     assert (end.value.code, capsys.readouterr().err) == (status, told)
+
+
+def test_a_home_that_is_not_there_is_a_wrong_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        skew(["--home", "nowhere at all"])
+    assert end.value.code == 2
+    assert "nowhere at all is no folder" in capsys.readouterr().err
 
 
 def test_a_bug_is_not_hidden() -> None:

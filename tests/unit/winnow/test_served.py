@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from winnow.features import FEATURES, RANKER_USER, UserView
@@ -35,6 +35,7 @@ def served(vector: Vector | None) -> Served:
     return Served("r1", AT, STATE, Context("home", "phone", "", AT), catalogue=3, skipped=("ranking",), vector=vector)
 
 
+@settings(max_examples=50)
 @given(numbers=st.dictionaries(st.text(), st.floats(), max_size=4), texts=st.lists(st.text(), max_size=3))
 def test_a_vector_read_back_has_the_same_bits(numbers: dict[str, float], texts: list[str]) -> None:
     back = of_json(to_json(served(Vector({"tokens": tuple(texts)}, numbers)))).vector
