@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from winnow import segments
 from winnow.canonical import EVENTS
+from winnow.errors import FailedPrecondition
 from winnow.home import check_complete, events_folder
 
 COPIED = pa.schema(
@@ -28,9 +29,11 @@ COPIED = pa.schema(
 def copied(home: Path, into: Path) -> int:
     """Write the home's event log as one Parquet file into a folder; how many rows there were. Replaces an older one.
 
-    FailedPrecondition when an ingestion was interrupted; `segments.Damaged` when the log is.
+    FailedPrecondition when there is none, or an ingestion was interrupted; `segments.Damaged` when the log is.
     """
     check_complete(home)
+    if not events_folder(home).is_dir():
+        raise FailedPrecondition(f"{home}: holds no event log")
     into.mkdir(parents=True, exist_ok=True)
     beside, position = into / ".events.parquet.new", 0
     with pq.ParquetWriter(beside, COPIED, compression="zstd") as file:
@@ -40,6 +43,12 @@ def copied(home: Path, into: Path) -> int:
             position += len(rows)
     beside.replace(into / "events.parquet")
     return position
+
+
+def finished(folder: Path) -> list[Path]:
+    """Files whose writing has ended: what is in the making lies in folders that begin with a dot or a line."""
+    files = (file.relative_to(folder) for file in folder.rglob("*.parquet"))
+    return sorted(folder / file for file in files if not any(part[0] in "._" for part in file.parts))
 
 
 def placed(rows: pa.Table, first: int) -> pa.Table:

@@ -22,8 +22,9 @@ from jobs.fence import Fence, epoch
 from jobs.parse import dead_of, events_of, judge
 from jobs.redis_sink import RedisSink
 from jobs.session import read_events
+from winnow.topics import EVENTS
 
-TOPIC = "winnow.events"
+TOPIC = EVENTS.name
 OBSERVED = "parsed"  # rows and dead rows of a batch, in its progress
 
 

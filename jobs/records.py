@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from kafka import KafkaConsumer  # type: ignore[import-untyped]
+from kafka.structs import TopicPartition  # type: ignore[import-untyped]
 from pyspark.sql.datasource import InputPartition
 
 from winnow.errors import Unavailable
+from winnow.kafka import connection, millis, translated
 
 COLUMNS = "key binary, value binary, topic string, partition int, offset long, timestamp timestamp, timestampType int"
 ARROW = pa.schema(
@@ -27,8 +30,6 @@ ARROW = pa.schema(
         ("timestampType", pa.int32()),
     ]
 )
-REQUEST_S = 10.0
-CONNECT_S = 5.0
 STALLED_S = 30.0  # without one record of a range that the broker says it holds
 POLL_S = 1.0
 FETCH_ROWS = 5_000  # records of one Arrow batch
@@ -49,11 +50,7 @@ def records(bootstrap: str, wanted: Range) -> Iterator[pa.RecordBatch]:
 
     Unavailable: the broker is away, or gives nothing for `STALLED_S`.
     """
-    from kafka import KafkaConsumer, errors  # type: ignore[import-untyped]
-    from kafka.structs import TopicPartition  # type: ignore[import-untyped]
-
-    place = TopicPartition(wanted.topic, wanted.partition)
-    try:
+    with translated(f"{wanted.topic}/{wanted.partition} at {bootstrap}"):
         consumer = KafkaConsumer(
             **connection(bootstrap, "winnow-spark-task"),
             group_id=None,
@@ -64,16 +61,13 @@ def records(bootstrap: str, wanted: Range) -> Iterator[pa.RecordBatch]:
             check_crcs=True,
             metrics_enabled=False,
         )
-    except (errors.KafkaError, OSError) as away:
-        raise Unavailable(f"Kafka at {bootstrap}: {away or type(away).__name__}") from away
-    try:
-        consumer.assign([place])
-        consumer.seek(place, wanted.start)
-        yield from batches(consumer, place, wanted.end)
-    except (errors.KafkaError, OSError) as away:
-        raise Unavailable(f"Kafka, {wanted.topic}/{wanted.partition}: {away or type(away).__name__}") from away
-    finally:
-        consumer.close(autocommit=False, timeout_ms=1_000)
+        try:
+            place = TopicPartition(wanted.topic, wanted.partition)
+            consumer.assign([place])
+            consumer.seek(place, wanted.start)
+            yield from batches(consumer, place, wanted.end)
+        finally:
+            consumer.close(autocommit=False, timeout_ms=1_000)
 
 
 def batches(consumer: Any, place: Any, end: int) -> Iterator[pa.RecordBatch]:
@@ -103,16 +97,3 @@ def arrow(records: list[Any]) -> pa.RecordBatch:
     )
     arrays = [pa.array(column, field.type) for column, field in zip(columns, ARROW, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=ARROW)
-
-
-def connection(bootstrap: str, name: str) -> dict[str, Any]:
-    return {
-        "bootstrap_servers": bootstrap.split(","),
-        "client_id": name,
-        "request_timeout_ms": millis(REQUEST_S),
-        "bootstrap_timeout_ms": millis(CONNECT_S),
-    }
-
-
-def millis(seconds: float) -> int:
-    return round(seconds * 1000)

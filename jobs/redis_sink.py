@@ -68,7 +68,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
 PAIRS_LUA = """
 local own = redis.call('HGET', KEYS[1], '#')
-if own and own > ARGV[1] then return 0 end
+if own and own >= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], '#', ARGV[1])
 for n = 3, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[n], ARGV[n + 1]) end
 local most = tonumber(ARGV[2])

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from pyspark.errors import AnalysisException
+from py4j.protocol import Py4JError  # type: ignore[import-untyped]
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.source import FORMAT, KafkaSource
-from winnow.errors import FailedPrecondition
+from winnow.errors import FailedPrecondition, WinnowError
 
 LOCAL = "local[2]"
 HOST = "127.0.0.1"
@@ -26,6 +29,21 @@ SMALL = {
 }
 """For two cores: less to compile, fewer threads that compile and collect."""
 ROOT = Path(__file__).parents[1]
+REASON = 300  # characters of an error that is told
+
+
+@contextmanager
+def started(name: str, *, master: str = LOCAL) -> Iterator[SparkSession]:
+    """A session for one piece of work, stopped behind it unless it was there before; Spark's errors become ours."""
+    before = SparkSession.getActiveSession()
+    spark = session(name, master=master)
+    try:
+        yield spark
+    except (PySparkException, Py4JError) as wrong:
+        raise WinnowError(f"Spark: {reason(str(wrong))}") from wrong
+    finally:
+        if before is None:
+            spark.stop()
 
 
 def session(
@@ -92,3 +110,10 @@ def native(spark: SparkSession) -> bool:
             raise
         return False
     return True
+
+
+def reason(why: str) -> str:
+    """The line of an error that says most: our own error where there is one in the traces of three processes."""
+    lines = [line.strip() for line in why.splitlines() if line.strip()]
+    ours = [line for line in lines if line.startswith("winnow.errors.")]
+    return (ours or lines or [why])[0][:REASON]

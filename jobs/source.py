@@ -14,12 +14,16 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+from kafka import KafkaAdminClient  # type: ignore[import-untyped]
+from kafka.admin import OffsetSpec  # type: ignore[import-untyped]
+from kafka.structs import TopicPartition  # type: ignore[import-untyped]
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
 from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows, SupportsTriggerAvailableNow
 from pyspark.sql.types import StructType
 
-from jobs.records import COLUMNS, REQUEST_S, Range, connection, millis, records
+from jobs.records import COLUMNS, Range, records
 from winnow.errors import FailedPrecondition, InvalidArgument, Unavailable
+from winnow.kafka import REQUEST_S, connection, millis, translated
 
 FORMAT = "kafka-python"
 OPTIONS = frozenset(
@@ -84,8 +88,6 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 
     @cached_property
     def admin(self) -> Any:
-        from kafka import KafkaAdminClient  # type: ignore[import-untyped]
-
         return KafkaAdminClient(**connection(self.bootstrap, "winnow-spark-driver"))
 
     # ------------------------------------------------------------------------------------------ offsets
@@ -147,11 +149,7 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 
     def _ask(self, edge: str) -> Offsets:
         """The earliest or latest offset of every partition that the topics have now."""
-        from kafka import errors
-        from kafka.admin import OffsetSpec  # type: ignore[import-untyped]
-        from kafka.structs import TopicPartition  # type: ignore[import-untyped]
-
-        try:
+        with translated(f"offsets at {self.bootstrap}"):
             known = self.admin.describe_topics(list(self.topics))
             missing = [topic["name"] for topic in known if topic["error_code"]]
             if missing:
@@ -159,8 +157,6 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
             spec = OffsetSpec.EARLIEST if edge == EARLIEST else OffsetSpec.LATEST
             places = [TopicPartition(t["name"], p["partition_index"]) for t in known for p in t["partitions"]]
             found = self.admin.list_partition_offsets(dict.fromkeys(places, spec), timeout_ms=millis(REQUEST_S))
-        except (errors.KafkaError, OSError) as away:
-            raise Unavailable(f"Kafka at {self.bootstrap}: {away or type(away).__name__}") from away
         offsets: Offsets = {topic: {} for topic in self.topics}
         for place, one in found.items():
             offsets[place.topic][str(place.partition)] = one.offset

@@ -11,27 +11,26 @@ import argparse
 import json
 import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, start_http_server
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from jobs.definitions import DEFAULT_LATENESS_S
+from jobs.program import above, brokers, ended, redis_url, root, talkative
 from jobs.progress import Metrics, line
 from jobs.queries import QUERIES, TOPIC, Query, Settings, start
-from jobs.session import LOCAL, session
-from winnow.errors import WinnowError
+from jobs.session import LOCAL, reason, session
+from winnow.errors import FailedPrecondition, WinnowError
 
 POLL_S = 0.5
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 STOP_S = 20.0
-REASON = 300  # characters of an error in the log
 
 logger = logging.getLogger("winnow.stream")
 
@@ -104,50 +103,60 @@ def end(query: StreamingQuery, until: float) -> None:
     query.stop()
 
 
-def reason(why: str) -> str:
-    """The line of an error that says most: our own error where there is one in the traces of three processes."""
-    lines = [line.strip() for line in why.splitlines() if line.strip()]
-    ours = [line for line in lines if line.startswith("winnow.errors.")]
-    return (ours or lines or [why])[0][:REASON]
-
-
-def arguments(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("jobs.stream", description="Aggregates of events, while they come.")
-    parser.add_argument("--bootstrap", required=True, help="Kafka brokers, host:port,…")
-    parser.add_argument(
-        "--home", required=True, help="the home; results and checkpoints lie in its spark/ (or an s3a:// address)"
+def arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m jobs.stream", description="Aggregates of events, while they come, until SIGTERM."
     )
-    parser.add_argument("--redis", required=True, help="redis://… of the aggregates")
-    parser.add_argument("--topic", default=TOPIC)
-    parser.add_argument("--every-s", type=float, default=2.0, help="seconds between batches")
-    parser.add_argument("--at-most", type=int, default=20_000, help="records of one batch")
-    parser.add_argument("--lateness-s", type=int, default=3_600, help="events later than that count in the batch only")
-    parser.add_argument("--metrics-port", type=int, default=0, help="Prometheus metrics; 0: none")
-    parser.add_argument("--shuffle-partitions", type=int, default=2, help="parts of a query's state; fixed for ever")
-    parser.add_argument("--master", default=LOCAL, help="where spark-submit does not say")
+    parser.add_argument("--bootstrap", required=True, type=brokers, help="Kafka brokers, host:port,…")
+    parser.add_argument(
+        "--home", required=True, type=root, help="results and checkpoints lie in its spark/; may be an s3a:// address"
+    )
+    parser.add_argument("--redis", required=True, type=redis_url, help="redis://… of the aggregates")
+    parser.add_argument("--topic", default=TOPIC, help=f"of the events ({TOPIC})")
+    parser.add_argument("--every-s", type=above(0), default=2.0, help="seconds between batches (2)")
+    parser.add_argument("--at-most", type=above(0, int), default=20_000, help="records of one batch (20000)")
+    parser.add_argument(
+        "--lateness-s",
+        type=above(0, int),
+        default=DEFAULT_LATENESS_S,
+        help=f"events later than that count in the batch only ({DEFAULT_LATENESS_S})",
+    )
+    parser.add_argument("--metrics-port", type=int, default=0, help="Prometheus metrics; 0: none (0)")
+    parser.add_argument(
+        "--shuffle-partitions", type=above(0, int), default=2, help="parts of a query's state; fixed for ever (2)"
+    )
+    parser.add_argument("--master", default=LOCAL, help=f"where spark-submit does not say ({LOCAL})")
     return parser.parse_args(words)
 
 
-def main(words: Sequence[str] = ()) -> None:
-    said = arguments(words or sys.argv[1:])
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("py4j").setLevel(logging.WARNING)
+def main(words: Sequence[str] | None = None) -> int:
+    said = arguments(words)
+    talkative()
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    home = said.home if "://" in said.home else str(Path(said.home).absolute())
     settings = Settings(
-        said.bootstrap, f"{home}/spark", said.redis, said.topic, said.every_s, said.at_most, said.lateness_s
+        said.bootstrap, f"{said.home}/spark", said.redis, said.topic, said.every_s, said.at_most, said.lateness_s
     )
     registry = CollectorRegistry()
     if said.metrics_port:
-        start_http_server(said.metrics_port, registry=registry)
+        publish(registry, said.metrics_port)
+    logger.info("reading %s at %s into %s", settings.topic, settings.bootstrap, settings.root)
     spark = session("winnow-stream", master=said.master, shuffle_partitions=said.shuffle_partitions, small=True)
     try:
         run(spark, settings, Metrics(registry), stopped)
     finally:
         spark.stop()
+    return 0
+
+
+def publish(registry: CollectorRegistry, port: int) -> None:
+    """FailedPrecondition: another program has the port."""
+    try:
+        start_http_server(port, registry=registry)
+    except (OSError, OverflowError) as taken:
+        raise FailedPrecondition(f"port {port} of the metrics: {taken}") from taken
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

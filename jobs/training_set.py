@@ -30,6 +30,8 @@ from jobs.definitions import (
     WINDOWS,
     TrailingWindow,
 )
+from jobs.event_files import finished
+from winnow.errors import NotFound, WinnowError
 from winnow.types import EventType
 
 if TYPE_CHECKING:
@@ -196,14 +198,18 @@ def on_spark(events: DataFrame, wanted: TrainingSet) -> DataFrame:
 
 
 def on_duckdb(files: Path, wanted: TrainingSet, *, threads: int = 2, memory: str = "2GB") -> pa.Table:
-    """By DuckDB, from the Parquet files of events below a folder."""
+    """By DuckDB, from the Parquet files of events below a folder. NotFound where none is; WinnowError where one cannot
+    be read, or memory does not do."""
     import duckdb
 
-    with duckdb.connect(config={"threads": threads, "memory_limit": memory}) as engine:
-        engine.execute("SET TimeZone = 'UTC'")
-        pattern = str(files / "**" / "*.parquet").replace("'", "''")
-        engine.execute(
-            "CREATE VIEW event_log AS SELECT *, epoch_us(occurred_at) AS at_us"
-            f" FROM read_parquet('{pattern}', hive_partitioning = false)"
-        )
-        return engine.sql(wanted.sql("event_log")).to_arrow_table()
+    every = [str(file) for file in finished(files)]
+    if not every:
+        raise NotFound(f"{files}: no files of events")
+    try:
+        with duckdb.connect(config={"threads": threads, "memory_limit": memory}) as engine:
+            engine.execute("SET TimeZone = 'UTC'")
+            events = engine.read_parquet(every, hive_partitioning=False).project("*, epoch_us(occurred_at) AS at_us")
+            events.create_view("event_log")
+            return engine.sql(wanted.sql("event_log")).to_arrow_table()
+    except duckdb.Error as wrong:
+        raise WinnowError(f"DuckDB: {wrong}") from wrong

@@ -124,7 +124,7 @@ def test_a_missing_topic_and_a_missing_broker_are_outages(bootstrap: str) -> Non
     with pytest.raises(Unavailable, match="nowhere"):
         reader(bootstrap, "nowhere").initialOffset()
     [port] = free_ports(1)
-    with pytest.raises(Unavailable, match="Kafka at"):
+    with pytest.raises(Unavailable, match="Kafka, offsets at"):
         reader(f"{HOST}:{port}", "nowhere").initialOffset()
 
 
