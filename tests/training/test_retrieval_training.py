@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from services.retrieval.bundle import load as load_for_serving
 from services.retrieval.bundle import no_history
@@ -54,6 +55,18 @@ def bundle(dataset: Dataset, parts: Split, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def trained(dataset: Dataset, parts: Split) -> Trained:
     return fit_towers(dataset, parts, SETTINGS, None)
+
+
+def test_two_threads_train_the_same_towers_twice(dataset: Dataset, parts: Split) -> None:
+    """Sums of several threads come in any order unless they are told otherwise."""
+    settings, before = replace(SETTINGS, loop=replace(SETTINGS.loop, epochs=1), windows=32), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        one, two = (fit_towers(dataset, parts, settings, None).model.state_dict() for _ in range(2))
+    finally:
+        torch.set_num_threads(before)
+    for name, weights in one.items():
+        assert torch.equal(weights, two[name]), name
 
 
 class Serving:
