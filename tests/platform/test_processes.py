@@ -119,7 +119,8 @@ def test_an_acknowledged_event_changes_the_very_next_answer(five: Platform, peop
             before = http.post("/v1/recommendations", json=request(user)).json()
             event = {"event_id": f"next-{n}", "type": "click", "item_id": shown(before)[0], "user_id": user}
             receipt = http.post("/v1/events", json=event).json()
-            after = http.post("/v1/recommendations", json=request(user)).json()
+            after = http.post("/v1/recommendations", json=request(user, token=receipt["token"])).json()
+            assert after["token_included"] is True
             assert after["watermark"] >= receipt["watermark"] > before["watermark"]
             assert event["item_id"] not in shown(after)
 

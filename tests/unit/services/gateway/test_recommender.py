@@ -10,11 +10,12 @@ from services.gateway.build import build
 from services.gateway.recommender import Gateway
 from services.gateway.settings import Settings
 from tests.gateways import ITEMS, Inner, gateway_over
+from tests.wirings import over_grpc
 from winnow.catalogue import Catalogue
 from winnow.decisions import Decision
 from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, ResourceExhausted, Unavailable, WinnowError
 from winnow.filters import Op, Term
-from winnow.requests import Answer, RecommendRequest, SimilarRequest, TrendingRequest
+from winnow.requests import Answer, RecommendRequest, SimilarRequest, TrendingRequest, Watermarks
 from winnow.tokens import token_of
 from winnow.types import EARLIEST, Event, EventType, Person
 
@@ -184,6 +185,20 @@ async def test_a_state_that_could_not_be_had_does_not_include_the_token() -> Non
     lost = await ask(gateway, token=token)
     assert (lost.token_included, lost.watermarks.events) == (False, 0)
     assert lost.skipped == ("feature",)
+
+
+async def test_a_token_goes_over_grpc_as_it_goes_over_rest() -> None:
+    inner = Inner()
+    inner.watermark = inner.written
+    async with over_grpc("gateway", gateway_over(inner)) as client:
+        token = (await client.record([Event("e", EventType.CLICK, "i1", EARLIEST, user_id="u")])).token
+        request = RecommendRequest(Person("u"), token=token)
+        [answer] = await client.recommend([request])
+        assert answer.token_included is True
+        assert answer.watermarks == Watermarks(8, 8, 20, {"retrieval": "r", "ranking": "k"})
+        inner.watermark -= 1
+        assert (await client.recommend([request]))[0].token_included is False
+        assert (await client.recommend([RecommendRequest(Person("u"))]))[0].token_included is None
 
 
 async def test_each_request_of_a_batch_is_told_about_its_own_token() -> None:
