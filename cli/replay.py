@@ -131,7 +131,7 @@ class Run:
         from training.replay import NEVER, RETRAINED, asked_in, figures, references
 
         asked, known = asked_in(self.past.whole, month), self.past.until(month.start)
-        models = self._trained(month, known, progress)
+        models = self.trained(month, known, progress)
         now = self._answered(month, asked, models, f"{month}: retrained", progress)
         once = now if month == self.first else self._answered(month, asked, self._kept(), f"{month}: never", progress)
         found = {
@@ -148,7 +148,7 @@ class Run:
             "bundles": {kind: bundle.path.name for kind, bundle in models.items()},
         }
 
-    def _trained(self, month: Month, known: Dataset, progress: Progress) -> dict[Kind, Bundle]:
+    def trained(self, month: Month, known: Dataset, progress: Progress) -> dict[Kind, Bundle]:
         """The bundles of a month, which learn from what is known when it begins."""
         workshop = Workshop(self.folder / str(month), self.content, preset=self.preset, seed=self.seed)
         workshop.dataset = known
