@@ -222,9 +222,10 @@ def by_month(document: Mapping[str, Any]) -> Table:
     from training.replay import BOUGHT, HR, NDCG, NEVER, POPULARITY, RETRAINED
 
     series = [name for name in (RETRAINED, NEVER, BOUGHT, POPULARITY) if name in document["months"][0][HR]]
-    heads = [f"#{name} {measure}" for measure in (HR, NDCG) for name in series]
-    made = table(f"{document['data']}: next basket by month", "month", "#people", *heads, "#gain", "#± standard error")
-    for row in (*document["months"], document["overall"] | {"month": "later months"}):
+    heads = [f"#{name}" for name in series]
+    heads = ["#people", f"#{HR}: {series[0]}", *heads[1:], f"#{NDCG}: {series[0]}", *heads[1:], f"#{HR} gained", "#±"]
+    made = table(f"{document['data']}: next basket by month; ± is a standard error", "month", *heads)
+    for row in (*document["months"], document["overall"] | {"month": "later"}):
         if "people" in row:
             figures = [f"{row[measure][name]:.4f}" for measure in (HR, NDCG) for name in series]
             gain, error = row["gain"][HR]

@@ -52,7 +52,7 @@ def draw_gains(axes: Axes, document: Mapping[str, Any]) -> None:
     noise = [NOISE * error for error in errors]
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.errorbar([row["month"] for row in rows], gains, yerr=noise, fmt="o", color="#1b6ca8", capsize=3)
-    axes.set_ylabel("gain, 95 %")
+    axes.set_ylabel("gain, ± 95 %")
     axes.set_xlabel("month of the basket")
     axes.tick_params(axis="x", rotation=45)
     axes.grid(axis="y", alpha=0.3)
