@@ -52,7 +52,7 @@ down: core ## stop what `make up` started
 	@$(PYTHON) -m cli down
 
 ##@ Prove it
-.PHONY: test check evaluate bench drill
+.PHONY: test check evaluate replay bench drill
 test: check packages triton ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
 	@$(PYTHON) -m pytest $(ARGS)
 
@@ -60,6 +60,10 @@ check: setup lint types walls generated ## style, types, walls between packages,
 
 evaluate: core ## ranking quality on DATA against simple baselines, into build/evaluate.json
 	@$(PYTHON) -m cli evaluate --data $(DATA) $(ARGS)
+
+replay: DATA := online-retail
+replay: core ## a data set month by month, retrained every month and never, into build/replay.json and a plot in docs/
+	@$(PYTHON) -m cli replay --data $(DATA) --plot docs/replay-$(DATA).svg $(ARGS)
 
 bench: core triton ## latency, throughput and cost per request, into build/bench.json
 	@$(PYTHON) -m cli bench $(ARGS)

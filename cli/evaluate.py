@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -74,14 +75,14 @@ def one_run(home: Path, content: str, preset: str, seed: int, people: int, progr
         return asyncio.run(measure(workshop.dataset, workshop.parts, retrieval, ranking, settings, progress))
 
 
-def remember(name: str, found: dict[str, Metrics]) -> None:
-    """Add this data set's metrics to the report beside those of others."""
-    document: dict[str, Any] = json.loads(REPORT.read_text(encoding="utf-8")) if REPORT.is_file() else {}
+def remember(name: str, found: Mapping[str, Any], report: Path = REPORT) -> None:
+    """Add what was found of this data set to a report, beside what was of others."""
+    document: dict[str, Any] = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
     document[name] = found
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    beside = REPORT.with_suffix(".tmp")
+    report.parent.mkdir(parents=True, exist_ok=True)
+    beside = report.with_suffix(".tmp")
     beside.write_text(json.dumps(document, indent=1, sort_keys=True), encoding="utf-8")
-    beside.replace(REPORT)
+    beside.replace(report)
 
 
 def drawn(name: str, found: dict[str, Metrics]) -> Table:

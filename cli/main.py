@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 from pydantic import ValidationError
 
-from cli import bench, demo, evaluate, ingest, promote, recommend, serve, trace, train, up
+from cli import bench, demo, evaluate, ingest, promote, recommend, replay, serve, trace, train, up
 from cli.console import err, failure
 from winnow.errors import InvalidArgument, WinnowError
 from winnow.registry import prepare
@@ -27,6 +27,7 @@ app.command("ingest")(ingest.ingest)
 app.add_typer(train.app, name="train")
 app.command("promote")(promote.promote)
 app.command("evaluate")(evaluate.evaluate)
+app.command("replay")(replay.replay)
 app.command("serve")(serve.serve)
 app.command("up")(up.up)
 app.command("status")(up.status)

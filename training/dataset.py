@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from training.ingest import summary_of
+from training.ingest import IngestSummary, summary_of
 from winnow import segments
 from winnow.acts import COLUMNS, Acts, Journal, journal, state_of
 from winnow.canonical import EVENTS, ITEMS, USERS, items_of
@@ -97,10 +97,16 @@ def load(home: Path) -> Dataset:
         raise FailedPrecondition(f"{home.name} holds no data set; run the ingestion first")
     items = items_in(segments.whole(home / "log" / "items", ITEMS))
     events = segments.whole(home / "log" / "events", EVENTS, COLUMNS)
+    return dataset_of(about, items, events, traits_in(segments.whole(home / "log" / "users", USERS)))
+
+
+def dataset_of(
+    about: IngestSummary, items: Mapping[str, Item], events: pa.Table, traits: Mapping[str, Mapping[str, str]]
+) -> Dataset:
+    """The data set of these items by id, of a log with the columns `winnow.acts.COLUMNS`, and of traits by user."""
     log = journal(events, list(items))
     unknown = log.item_ids[len(items) :]
     every = (*items.values(), *(Item(item_id, available=False) for item_id in unknown))
-    traits = traits_in(segments.whole(home / "log" / "users", USERS))
     return Dataset(
         name=about.name,
         clock="real" if about.clock == "real" else "order",
