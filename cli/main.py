@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 from pydantic import ValidationError
 
-from cli import bench, demo, evaluate, ingest, promote, recommend, serve, trace, train, up
+from cli import bench, demo, evaluate, ingest, promote, recommend, refresh, retrain, serve, trace, train, up
 from cli.console import err, failure
 from winnow.errors import InvalidArgument, WinnowError
 from winnow.registry import prepare
@@ -26,6 +26,8 @@ app.command("demo")(demo.demo)
 app.command("ingest")(ingest.ingest)
 app.add_typer(train.app, name="train")
 app.command("promote")(promote.promote)
+app.command("refresh")(refresh.refresh)
+app.command("retrain")(retrain.retrain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("serve")(serve.serve)
 app.command("up")(up.up)

@@ -15,9 +15,10 @@ from tests.training.worlds import COLOURS, colour_world
 from training.dataset import Dataset
 from training.loop import LoopSettings
 from training.models.two_tower import TowerSizes
-from training.retrieval_bundle import Trained, write_index
+from training.retrieval_bundle import Trained
 from training.split import Split, split
 from training.train_retrieval import Probe, RetrievalSettings, fit_towers, gain, train
+from training.vector_index import write_index
 from winnow.artifacts import Bundle, open_bundle
 from winnow.features import ItemView, UserView
 from winnow.inference import InProcess
@@ -185,7 +186,7 @@ def test_two_processes_train_one_bundle(home: Path, dataset: Dataset) -> None:
 
 
 def test_vectors_in_clusters_are_searched_in_few_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.retrieval_bundle.CELLS_FROM", 10_000)
+    monkeypatch.setattr("training.vector_index.CELLS_FROM", 10_000)
     rng = np.random.default_rng(0)
     centres = unit(rng.standard_normal((100, 128), np.float32))
     vectors = unit(np.repeat(centres, 100, axis=0) + 0.05 * rng.standard_normal((10_000, 128), np.float32))
@@ -198,8 +199,8 @@ def test_vectors_in_clusters_are_searched_in_few_cells(tmp_path: Path, monkeypat
 def test_vectors_without_clusters_are_compared_in_half_precision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.retrieval_bundle.CELLS_FROM", 10_000)
-    monkeypatch.setattr("training.retrieval_bundle.MOST_PROBES", 32)
+    monkeypatch.setattr("training.vector_index.CELLS_FROM", 10_000)
+    monkeypatch.setattr("training.vector_index.MOST_PROBES", 32)
     rng = np.random.default_rng(0)
     vectors = unit(rng.standard_normal((10_000, 128), np.float32))
     found = write_index(tmp_path, vectors, unit(rng.standard_normal((50, 128), np.float32)))
