@@ -109,7 +109,7 @@ def serve(one: Turn, champion: Version, made: Refreshed) -> None:
     began = time.monotonic()
     version = registered(one.workshop, one.registry, made.bundle)
     changes = {"new_items": made.new_items, "changed_items": made.changed_items, "new_acts": made.new_acts}
-    about = {"model": model_name("retrieval"), "version": version.number, "bundle": made.bundle.id}
+    about: dict[str, Any] = {"model": model_name("retrieval"), "version": version.number, "bundle": made.bundle.id}
     about |= {"refresh_of": made.bundle.data[REFRESH_OF], "champion": champion.number, **changes}
     try:
         verdict = judged(one.workshop, one.registry, version)

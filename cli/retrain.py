@@ -187,7 +187,7 @@ def serves(registry: MlflowRegistry, bundle: Bundle) -> bool:
 def document(one: Turn, resumed: bool) -> dict[str, Any]:
     """How the turn went."""
     names = {"passed": "promoted" if one.promote else "waiting"}
-    models = {
+    models: dict[str, dict[str, str]] = {
         judged.bundle.kind: {
             "outcome": names.get(judged.outcome, judged.outcome),
             "version": judged.version.number,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
@@ -18,7 +17,7 @@ from typing import Any
 import typer
 
 from cli.console import facts, note, show
-from winnow.errors import FailedPrecondition
+from winnow.errors import FailedPrecondition, InvalidArgument, WinnowError
 from winnow.home import DATASET
 
 
@@ -66,15 +65,18 @@ def holder(handle: int) -> str:
 
 @contextmanager
 def turn(home: Path, job: str) -> Iterator[None]:
-    """One turn of a job over a home that holds a data set; where another job works, it ends with `Exit.BUSY`."""
+    """One turn of a job over a home that holds a data set."""
     if not (home / DATASET).is_file():
         raise FailedPrecondition(f"{home} holds no data set; run winnow ingest first")
-    try:
-        with alone(home, job):
-            yield
-    except Busy as busy:
-        sys.stderr.write(f"{busy}\n")
-        raise typer.Exit(Exit.BUSY) from busy
+    with alone(home, job):
+        yield
+
+
+def exit_of(error: WinnowError) -> Exit:
+    """The status of a command that ends with this error."""
+    if isinstance(error, Busy):
+        return Exit.BUSY
+    return Exit.WRONG if isinstance(error, InvalidArgument) else Exit.FAILED
 
 
 def told(title: str, document: Mapping[str, Any], status: Exit, as_json: bool) -> None:

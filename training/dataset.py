@@ -111,12 +111,12 @@ def load(home: Path, extent: Extent | None = None) -> Dataset:
     about = summary_of(home)
     if about is None:
         raise FailedPrecondition(f"{home.name} holds no data set; run the ingestion first")
-    items = items_in(until(segments.whole(items_folder(home), ITEMS), extent and extent.items))
-    events = until(segments.whole(events_folder(home), EVENTS, COLUMNS), extent and extent.events)
+    items = items_in(until(segments.whole(items_folder(home), ITEMS), extent.items if extent else None))
+    events = until(segments.whole(events_folder(home), EVENTS, COLUMNS), extent.events if extent else None)
     log = journal(events, list(items))
     unknown = log.item_ids[len(items) :]
     every = (*items.values(), *(Item(item_id, available=False) for item_id in unknown))
-    traits = traits_in(until(segments.whole(users_folder(home), USERS), extent and extent.users))
+    traits = traits_in(until(segments.whole(users_folder(home), USERS), extent.users if extent else None))
     return Dataset(
         name=about.name,
         clock="real" if about.clock == "real" else "order",

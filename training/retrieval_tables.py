@@ -47,15 +47,17 @@ def spread(n: int, most: int) -> Ints:
 
 def encode_items(tower: OnnxModel, ids: Ints, numbers: Floats) -> Floats:
     """(N, 128) by the exported graph: what serving would compute."""
-    starts = range(0, len(ids), ENCODE_BATCH)
-    parts = [{"ids": ids[s : s + ENCODE_BATCH], "numbers": numbers[s : s + ENCODE_BATCH]} for s in starts]
-    return np.concatenate([tower.run(part)["vector"] for part in parts])
+    parts = [
+        tower.run({"ids": ids[start : start + ENCODE_BATCH], "numbers": numbers[start : start + ENCODE_BATCH]})
+        for start in range(0, len(ids), ENCODE_BATCH)
+    ]
+    return np.concatenate([part["vector"] for part in parts])
 
 
 def user_inputs(every: Sequences, positions: Ints, vectors: Floats) -> Arrays:
     """What the user tower reads before these acts, the items' vectors by row."""
     batch = every.before(positions)
-    inputs = batch["inputs"]
+    inputs = np.asarray(batch["inputs"], np.int64)
     known = (inputs >= 0)[..., None]
     return {
         "ids": np.ascontiguousarray(batch["ids"][:, 0]),
