@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.gate import PROMOTED, VERDICT, take_over
+from cli.gate import PROMOTED, VERDICT, Worse, take_over
 from cli.main import app, main
-from cli.models import registry_of
+from cli.models import Workshop, registry_of
 from cli.turns import Exit, alone
 from tests.bundles import tiny_ranking_bundle
 from tests.refreshes import append, clicks, trained
@@ -158,3 +158,19 @@ def test_a_home_where_another_job_works_is_left_alone(
         main()
     assert ended.value.code == Exit.BUSY
     assert "retrain (process" in capsys.readouterr().err
+
+
+def test_a_trained_challenger_is_not_beaten_by_a_refresh_that_knows_the_answers(
+    world: tuple[Dataset, Bundle, Bundle], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = registry_of(home)
+    refreshed(home)
+    other = trained(world[0], split(world[0], "serve"), tmp_path, seed=1)
+    number = registry.register(other).number
+    command = ["promote", "retrieval", number, "--home", str(home)]
+    with monkeypatch.context() as patched:
+        patched.setattr(Workshop, "rewound", lambda _self, bundle, _known: bundle)
+        assert isinstance(CliRunner().invoke(app, command).exception, Worse), "else this test could not fail"
+    assert champion(registry) == "2"
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert champion(registry) == number
