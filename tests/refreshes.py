@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tests.bundles import tiny_retrieval_bundle
 from tests.training.worlds import START_S
 from training.dataset import Dataset
 from training.refresh import made_again
+from training.retrieval_tables import settle
 from training.split import Split
 from winnow.artifacts import REFRESH_OF, Bundle, seal
 from winnow.canonical import EVENTS, ITEMS, event_row, item_row
@@ -24,9 +24,7 @@ def trained(dataset: Dataset, parts: Split, path: Path, seed: int = 0) -> Bundle
     towers = tiny_retrieval_bundle(path / f"tiny-{seed}", dataset.items, seed=seed)
     made = made_again(towers, dataset, parts.train, path)
     data = {name: value for name, value in made.data.items() if name != REFRESH_OF}
-    bundle = seal(made.path, "retrieval", facts=made.facts, metrics=made.metrics, data=data)
-    shutil.move(bundle.path, path / bundle.id)
-    return Bundle(path / bundle.id, "retrieval", bundle.id, bundle.facts, bundle.metrics, bundle.data)
+    return settle(seal(made.path, "retrieval", facts=made.facts, metrics=made.metrics, data=data), path)
 
 
 def append(home: Path, events: list[Event], items: list[Item]) -> None:
