@@ -14,7 +14,7 @@ import pytest
 
 from winnow.artifacts import Bundle, seal
 from winnow.errors import NotFound, Unavailable
-from winnow.registry import MlflowRegistry, Version, metric_name, model_name
+from winnow.registry import CHAMPION, MlflowRegistry, Version, metric_name, model_name
 
 
 def bundle(folder: Path, word: str = "one") -> Bundle:
