@@ -93,10 +93,14 @@ def planned(home: Path, preset: str, seed: int, promote: bool, mlflow: str, as_j
     """The options, checked; live events count as content, so that a training after them learns from them."""
     if not (home / DATASET).is_file():
         raise FailedPrecondition(f"{home} holds no data set; run winnow ingest first")
+    check_preset(preset)
+    workshop = Workshop(home, "", preset=preset, seed=seed)
+    workshop.content = workshop.dataset.snapshot
+    return Plan(workshop, registry_of(home, mlflow), promote, as_json)
+
+
+def check_preset(preset: str) -> None:
     from training.train_retrieval import PRESETS
 
     if preset not in PRESETS:
         raise typer.BadParameter(f"one of {', '.join(PRESETS)}", param_hint="--preset")
-    workshop = Workshop(home, "", preset=preset, seed=seed)
-    workshop.content = workshop.dataset.snapshot
-    return Plan(workshop, registry_of(home, mlflow), promote, as_json)

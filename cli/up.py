@@ -18,14 +18,17 @@ WITHOUT = "Parts to leave out, separated by commas: redis, kafka, mlflow, triton
 
 
 def up(
-    data: Data = "ml-100k", home: HomeOption = None, without: Annotated[str, typer.Option(help=WITHOUT)] = ""
+    data: Data = "ml-100k",
+    home: HomeOption = None,
+    without: Annotated[str, typer.Option(help=WITHOUT)] = "",
+    schedule: Annotated[bool, typer.Option("--schedule", help="Also refresh and retrain by the clock.")] = False,
 ) -> None:
     """Start Redis, Kafka, MLflow, Triton, Spark's stream and the five services, and say where they are.
 
     What runs already stays. A home without promoted models is refused: make demo ONCE=1 trains them.
     """
     from parts.program import start
-    from parts.stack import PARTS, Stack
+    from parts.stack import PARTS, SCHEDULE, Stack
 
     chosen = home_of(data, home)
     registry = registry_of(chosen)
@@ -35,7 +38,8 @@ def up(
     left_out = {name.strip() for name in without.split(",") if name.strip()}
     if unknown := left_out - {*PARTS}:
         raise FailedPrecondition(f"--without {', '.join(sorted(unknown))}: the parts are {', '.join(PARTS)}")
-    stack = Stack.planned(FOLDER, chosen, tuple(name for name in PARTS if name not in left_out))
+    parts = tuple(name for name in PARTS if name not in left_out)
+    stack = Stack.planned(FOLDER, chosen, (*parts, SCHEDULE) if schedule else parts)
     programs = stack.programs()
     stack.save()
     for program in programs:
@@ -88,6 +92,6 @@ def shown(ports: dict[str, int], names: list[str]) -> Table:
     for name in names:
         if name == "mlflow":
             made.add_row("MLflow", f"http://127.0.0.1:{ports['mlflow']}")
-        elif name in ("redis", "kafka", "triton", "spark"):
+        elif name in ("redis", "kafka", "triton", "spark", "schedule"):
             made.add_row(name, f"127.0.0.1:{ports[name]}")
     return made

@@ -14,12 +14,14 @@ from parts.kafka import kafka
 from parts.mlflow import mlflow
 from parts.program import HOST, Program, find, port_near
 from parts.redis import redis
+from parts.schedule import schedule
 from parts.services import INNER, environment, gateway, inner
 from parts.spark import spark
 from parts.triton import repository_of, triton
 from winnow.errors import FailedPrecondition
 
 PARTS = ("redis", "kafka", "mlflow", "triton", "spark")
+SCHEDULE = "schedule"  # a further part, of a stack that trains by the clock
 PORTS = {
     "rest": 8080,
     "gateway": 50050,
@@ -33,6 +35,7 @@ PORTS = {
     "triton": 8001,
     "triton_http": 8000,
     "spark": 9095,
+    "schedule": 9096,
 }
 NOTE = "stack.json"
 
@@ -54,7 +57,7 @@ class Stack:
     def planned(cls, folder: Path, home: Path, parts: tuple[str, ...] = PARTS) -> Stack:
         """A new stack on the usual ports, or others where those are taken; the one that is up stays as it is."""
         for name in parts:
-            if name not in PARTS:
+            if name not in (*PARTS, SCHEDULE):
                 raise FailedPrecondition(f"no part {name!r}; there are {', '.join(PARTS)}")
         before = cls.noted(folder)
         if before is not None and any(find(program) for program in before.programs()):
@@ -93,7 +96,13 @@ class Stack:
             *(make() for name, make in makers.items() if name in self.parts),
             *(inner(name, services, self.ports[name], self.settings(name)) for name in INNER),
             gateway(services, self.ports["rest"], self.settings("gateway")),
+            *([self.scheduler()] if SCHEDULE in self.parts else []),
         ]
+
+    def scheduler(self) -> Program:
+        """It comes last: what it refreshes must serve first, and its registry answer."""
+        registry = f"http://{self.address('mlflow')}" if "mlflow" in self.parts else ""
+        return schedule(self.folder / "schedule", self.home, registry, self.ports["schedule"])
 
     @property
     def redis_url(self) -> str:

@@ -123,18 +123,22 @@ class MlflowRegistry:
         self._lock = threading.Lock()
 
     def champion(self, kind: Kind) -> Version | None:
+        return self.holder(kind, CHAMPION)
+
+    def holder(self, kind: Kind, alias: str) -> Version | None:
+        """The version that an alias points at, or None."""
         if self._database is None:
-            return self._champion(kind)
+            return self._holder(kind, alias)
         if not self._database.exists():
             return None
         try:
-            row = self._read(registry_file.by_alias, kind, CHAMPION)
+            row = self._read(registry_file.by_alias, kind, alias)
         except registry_file.Unfamiliar:
-            return self._champion(kind)
+            return self._holder(kind, alias)
         return None if row is None else Version(kind, row.number, row.tag)
 
     def fetch(self, version: Version) -> Path:
-        cached = self.cache / f"{version.kind}-{version.number}-{version.bundle or 'bundle'}"
+        cached = self._cached(version)
         return cached if (cached / MANIFEST).is_file() else self._fetch(version, cached)
 
     @translated
@@ -173,6 +177,18 @@ class MlflowRegistry:
         """Keep a tag with a version, at most 5,000 characters of it. NotFound when there is no such version."""
         self._open().set_model_version_tag(model_name(version.kind), version.number, tag, text[:LONGEST_TAG])
 
+    @translated
+    def forget(self, version: Version) -> None:
+        """Delete a version with its files; who still serves it has them in memory. NotFound when there is no such."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        client, name = self._open(), model_name(version.kind)
+        found = client.get_model_version(name, version.number)
+        client.delete_model_version(name, version.number)
+        get_artifact_repository(found.source, tracking_uri=self.uri).delete_artifacts()
+        client.delete_run(found.run_id)
+        shutil.rmtree(self._cached(version), ignore_errors=True)
+
     def versions(self, kind: Kind) -> list[Version]:
         if self._database is not None and not self._database.exists():
             return []
@@ -191,11 +207,11 @@ class MlflowRegistry:
         return (MlflowException, RequestException, OSError, SQLAlchemyError, sqlite3.Error)
 
     @translated
-    def _champion(self, kind: Kind) -> Version | None:
+    def _holder(self, kind: Kind, alias: str) -> Version | None:
         from mlflow.exceptions import MlflowException
 
         try:
-            found = self._open().get_model_version_by_alias(model_name(kind), CHAMPION)
+            found = self._open().get_model_version_by_alias(model_name(kind), alias)
         except MlflowException as absent:  # no such model; a model without this alias
             if absent.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
@@ -205,6 +221,9 @@ class MlflowRegistry:
     @translated
     def _versions(self, kind: Kind) -> list[Version]:
         return self._find(kind)
+
+    def _cached(self, version: Version) -> Path:
+        return self.cache / f"{version.kind}-{version.number}-{version.bundle or 'bundle'}"
 
     def _fetch(self, version: Version, target: Path) -> Path:
         source = self._source(version)
