@@ -11,7 +11,7 @@ import typer
 from cli.console import bars, facts, show
 from cli.gate import entered, pass_gate
 from cli.homes import AsJson, Data, HomeOption, home_of
-from cli.models import Workshop, champion_bundle, registry_of
+from cli.models import Workshop, champion_bundle, check_preset, registry_of
 from cli.promote import Uri
 from winnow.artifacts import Bundle
 from winnow.errors import FailedPrecondition
@@ -93,10 +93,7 @@ def planned(home: Path, preset: str, seed: int, promote: bool, mlflow: str, as_j
     """The options, checked; live events count as content, so that a training after them learns from them."""
     if not (home / DATASET).is_file():
         raise FailedPrecondition(f"{home} holds no data set; run winnow ingest first")
-    from training.train_retrieval import PRESETS
-
-    if preset not in PRESETS:
-        raise typer.BadParameter(f"one of {', '.join(PRESETS)}", param_hint="--preset")
+    check_preset(preset)
     workshop = Workshop(home, "", preset=preset, seed=seed)
     workshop.content = workshop.dataset.snapshot
     return Plan(workshop, registry_of(home, mlflow), promote, as_json)
