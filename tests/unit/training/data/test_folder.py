@@ -89,7 +89,12 @@ def test_good_rows_become_a_data_set_and_bad_ones_are_listed(place: Path, tmp_pa
 
 
 def test_a_byte_that_is_not_utf_8_costs_its_row_and_no_other(place: Path, tmp_path: Path) -> None:
-    lines = [b"customer,sku,when,price", "c1,café,2026-01-01,1".encode(), b"c2,caf\xe9,2026-01-01,1", b"c3,caf\xe9,2026"]
+    lines = [
+        b"customer,sku,when,price",
+        "c1,café,2026-01-01,1".encode(),
+        b"c2,caf\xe9,2026-01-01,1",
+        b"c3,caf\xe9,2026",
+    ]
     (place / "events.csv").write_bytes(b"\n".join([*lines, "Zoë,日本,2026-01-01,1".encode()]) + b"\n")
     assert run(place, tmp_path / "home").events == 2
     assert rejects(tmp_path / "home", "events") == {2: "sku is not UTF-8", 3: "3 values, the header has 4"}
