@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.demo import warm
 from cli.embedded import embedded
 from services.all import Platform, Settings
 from tests.platform.conftest import platform_home
@@ -49,8 +50,7 @@ async def served(home: Path) -> Told:
 
     async def story() -> None:
         async with asyncio.timeout(WAIT_S):
-            while not (await platform.gateway.ready()).ready:
-                await asyncio.sleep(0.05)
+            await warm(platform, ASKED[0].person)
             while not any(fact == "popular" for _, fact, _ in found):
                 found[:] = await told(platform.gateway)
 
