@@ -34,7 +34,7 @@ demo: core ## train on DATA (ml-100k), serve all five and show answers until Ctr
 
 # The shell's own USER is somebody else.
 trace: core ## one request of USER=405, stage by stage: its time, how many items, the first five
-ifeq ($(origin USER),command line)
+ifeq ($(origin USER) $(if $(USER),,of nobody),command line )
 	@$(PYTHON) -m cli trace --user $(USER) $(ARGS)
 else
 	@echo "whose request? for example: make trace USER=405" >&2; exit 2

@@ -20,7 +20,7 @@ from rich.table import Table
 from cli.console import bars, note, show, table
 from cli.homes import BUILD, AsJson, Data, evaluation_home
 from cli.ingest import ingested
-from cli.models import Workshop, retrieval_service
+from cli.models import Workshop, check_preset, retrieval_service
 
 if TYPE_CHECKING:
     from training.evaluate import Metrics
@@ -40,6 +40,7 @@ def evaluate(
     """Rank the whole catalogue for held-out acts; print the table and write build/evaluate.json."""
     from training.evaluate import averaged
 
+    check_preset(preset)
     home = evaluation_home(data)
     with bars(disable=as_json) as progress:
         summary = ingested(data, home, progress)

@@ -69,6 +69,10 @@ def main() -> None:
     except ValidationError as wrong:
         first = wrong.errors()[0]
         fail(f"error: WINNOW_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}", 2)
+    except OSError as wrong:
+        if wrong.filename is None:  # nothing that another place would mend
+            raise
+        fail(f"error: {wrong.filename}: {wrong.strerror}; choose a folder that can be written with --home", 1)
 
 
 def fail(words: str, status: int) -> NoReturn:

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.progress import Progress
 
 from cli.homes import registry_uri
@@ -143,6 +144,14 @@ def retrieval_service(dataset: Dataset, bundle: Bundle) -> Iterator[RetrievalSer
     with closing(build(Settings(), catalogue)) as service:
         service.use(load_bundle(service, bundle))
         yield service
+
+
+def check_preset(preset: str) -> None:
+    """Refuse, before any work, a preset that no training knows."""
+    from training.train_retrieval import PRESETS
+
+    if preset not in PRESETS:
+        raise typer.BadParameter(f"one of {', '.join(PRESETS)}", param_hint="--preset")
 
 
 def trained(bundle: Bundle | None) -> Bundle:

@@ -20,9 +20,9 @@ from rich.progress import Progress
 from cli.console import bars
 from cli.gate import PROMOTED, VERDICT, Worse, entered, judged, take_over
 from cli.homes import AsJson, Data, HomeOption, home_of
-from cli.models import Workshop, champion_bundle, registry_of
+from cli.models import Workshop, champion_bundle, check_preset, registry_of
 from cli.promote import Uri
-from cli.train import Preset, Seed, check_preset
+from cli.train import Preset, Seed
 from cli.turns import Exit, told, turn
 from winnow.artifacts import REFRESH_OF, Bundle
 from winnow.registry import MlflowRegistry, Version

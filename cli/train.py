@@ -11,7 +11,7 @@ import typer
 from cli.console import bars, facts, show
 from cli.gate import entered, pass_gate
 from cli.homes import AsJson, Data, HomeOption, home_of
-from cli.models import Workshop, champion_bundle, registry_of
+from cli.models import Workshop, champion_bundle, check_preset, registry_of
 from cli.promote import Uri
 from winnow.artifacts import Bundle
 from winnow.errors import FailedPrecondition
@@ -97,10 +97,3 @@ def planned(home: Path, preset: str, seed: int, promote: bool, mlflow: str, as_j
     workshop = Workshop(home, "", preset=preset, seed=seed)
     workshop.content = workshop.dataset.snapshot
     return Plan(workshop, registry_of(home, mlflow), promote, as_json)
-
-
-def check_preset(preset: str) -> None:
-    from training.train_retrieval import PRESETS
-
-    if preset not in PRESETS:
-        raise typer.BadParameter(f"one of {', '.join(PRESETS)}", param_hint="--preset")

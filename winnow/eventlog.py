@@ -243,7 +243,8 @@ def lock(folder: Path) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as held:
         os.close(handle)
-        raise FailedPrecondition(f"another process writes {folder.parent.parent.name}/log/{folder.name}") from held
+        home = folder.parent.parent.name
+        raise FailedPrecondition(f"the home {home} is in use: another process writes its log/{folder.name}") from held
     return handle
 
 

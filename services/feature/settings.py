@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from winnow.serving.address import Address
+
 
 class Settings(BaseSettings):
     """`feature_address` is where the service listens, `segment_bytes` the size at which a log file is full."""
@@ -14,7 +16,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")
 
     home: Path = Path("build/homes/ml-100k")
-    feature_address: str = "127.0.0.1:50051"
+    feature_address: Address = "127.0.0.1:50051"
     segment_bytes: int = Field(64 * 2**20, ge=2**16, le=2**30)
     kafka_bootstrap: str = Field("", description="host:port,… of the brokers; empty: the home alone")
     kafka_replicas: int = Field(1, ge=1, le=9, description="of the topics that are made at the start")

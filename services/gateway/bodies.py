@@ -7,13 +7,15 @@ the requests in the OpenAPI document.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, Strict, Tag
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Strict, Tag
+from pydantic_core import PydanticCustomError
 
 from winnow import filters
 from winnow.errors import InvalidArgument
-from winnow.filters import Filter, check_filter
+from winnow.filters import MAX_DEPTH, TOO_DEEP, Filter, check_filter
 from winnow.requests import MAX_OFFSET, RecommendRequest, SimilarRequest, TrendingRequest
 from winnow.types import (
     EARLIEST,
@@ -90,6 +92,27 @@ FilterIn = Annotated[
 ]
 
 
+def shallow(tree: Any) -> Any:
+    """The tree as it came, refused before recursion walks it when it is too deep."""
+    level = [tree]
+    for _ in range(MAX_DEPTH):
+        level = [part for one in level for part in inside(one)]
+    if level:
+        raise PydanticCustomError("too_deep", TOO_DEEP)
+    return tree
+
+
+def inside(tree: Any) -> list[Any]:
+    """The parts of a filter's JSON."""
+    if not isinstance(tree, dict):
+        return []
+    lists = [tree[key] for key in ("all", "any") if isinstance(tree.get(key), list)]
+    return [*chain.from_iterable(lists), *([tree["not"]] if "not" in tree else [])]
+
+
+Tree = Annotated[FilterIn | None, BeforeValidator(shallow)]
+
+
 def filter_of(tree: AllOf | AnyOf | NotOf | TermIn | None) -> Filter | None:
     """The platform's filter; InvalidArgument names the field of a term that makes no sense."""
     if tree is None:
@@ -133,7 +156,7 @@ class RecommendIn(Body):
     offset: Annotated[Offset, Exact] = 0
     context: ContextIn = ContextIn()
     query: str = Field("", max_length=MAX_QUERY, description="free text to look for")
-    filter: FilterIn | None = None
+    filter: Tree = None
     exclude: Ids = []
     objectives: dict[Literal["click", "convert", "value"], Annotated[float, Exact]] = Field(
         default_factory=dict, description="weight per prediction; the platform's default where empty"
@@ -208,7 +231,7 @@ class SimilarIn(Body):
     item_ids: Ids = Field(min_length=1, max_length=MAX_N, description="one item, or a basket")
     n: Annotated[N, Exact] = 10
     offset: Annotated[Offset, Exact] = 0
-    filter: FilterIn | None = None
+    filter: Tree = None
     exclude: Ids = []
 
     def word(self) -> SimilarRequest:

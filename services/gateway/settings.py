@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from winnow.serving.address import Address
+
 MS = 1e-3
 
 
@@ -19,12 +21,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")
 
     home: Path = Path("build/homes/ml-100k")
-    rest_address: str = "127.0.0.1:8080"
-    gateway_address: str = "127.0.0.1:50050"
-    feature_address: str = "127.0.0.1:50051"
-    retrieval_address: str = "127.0.0.1:50052"
-    ranking_address: str = "127.0.0.1:50053"
-    explanation_address: str = "127.0.0.1:50054"
+    rest_address: Address = "127.0.0.1:8080"
+    gateway_address: Address = "127.0.0.1:50050"
+    feature_address: Address = "127.0.0.1:50051"
+    retrieval_address: Address = "127.0.0.1:50052"
+    ranking_address: Address = "127.0.0.1:50053"
+    explanation_address: Address = "127.0.0.1:50054"
 
     candidates: int = Field(500, ge=1, le=5_000, description="how many items one request ranks")
     feature_budget_ms: float = Field(200.0, gt=0, description="then the person counts as unknown")

@@ -54,6 +54,10 @@ def test_trace_does_not_take_the_name_of_whoever_typed_it() -> None:
     assert "make trace USER=" in result.stderr
 
 
+def test_trace_of_nobody_is_asked_whose_request() -> None:
+    assert "make trace USER=405" in planned("trace", "USER=")
+
+
 def test_every_command_runs_without_telemetry(tmp_path: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
     (tmp_path / "Makefile").write_text(f"{makefile}\n.PHONY: shown\nshown:\n\t@env\n")

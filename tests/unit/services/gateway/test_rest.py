@@ -12,7 +12,7 @@ from services.gateway.settings import Settings
 from tests.gateways import Inner, gateway_over
 from winnow.errors import DiskFull, ResourceExhausted, Unavailable
 
-LIMIT = 10_000
+LIMIT = 30_000
 EVENT = {"event_id": "e", "type": "click", "item_id": "i1", "user_id": "u"}
 
 
@@ -188,8 +188,26 @@ async def test_a_filter_nested_too_deep_is_refused(http: httpx.AsyncClient) -> N
     problem(await http.post("/v1/recommendations", json={"user_id": "u", "filter": tree}), 422, "filter")
     for _ in range(400):
         tree = {"all": [tree]}
-    answer = await http.post("/v1/recommendations", json={"user_id": "u", "filter": tree})
-    assert answer.status_code in (400, 422)
+    problem(await http.post("/v1/recommendations", json={"user_id": "u", "filter": tree}), 422, "filter")
+    batch = {"requests": [{"user_id": "u"}, {"user_id": "u", "filter": tree}]}
+    problem(await http.post("/v1/recommendations:batch", json=batch), 422, "requests[1].filter")
+    deepest = b'{"user_id": "u", "filter": ' + b'{"not":' * 3_000 + b"{}" + b"}" * 3_000 + b"}"
+    headers = {"content-type": "application/json"}
+    answer = await http.post("/v1/recommendations", content=deepest, headers=headers)
+    assert "at most 8 deep" in problem(answer, 422, "filter")["detail"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-type": "text/plain"}])
+async def test_a_body_that_is_not_declared_as_json_is_told_the_header(
+    http: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
+    answer = await http.post("/v1/events", content=b'{"event_id": "e"}', headers=headers)
+    assert "content-type: application/json" in problem(answer, 415, "content-type")["detail"]
+
+
+async def test_an_id_with_a_slash_is_shown_the_way(http: httpx.AsyncClient) -> None:
+    answer = await http.put("/v1/items/a%2Fb", json={"title": "T"})
+    assert "POST /v1/items:batch" in problem(answer, 404)["detail"]
 
 
 async def test_a_body_that_is_no_json_is_malformed(http: httpx.AsyncClient) -> None:
