@@ -15,6 +15,8 @@ export OMP_WAIT_POLICY := PASSIVE
 DATA ?= ml-100k
 ONCE ?=
 ARGS ?=
+# Processes that run tests side by side, a file at a time; most tests wait for others.
+WORKERS ?= 2
 
 BIN := .venv/bin
 PYTHON := $(BIN)/python
@@ -54,7 +56,7 @@ down: core ## stop what `make up` started
 ##@ Prove it
 .PHONY: test check evaluate replay bench drill
 test: check packages triton ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: setup lint types walls generated ## style, types, walls between packages, generated code; no tests
 
