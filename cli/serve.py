@@ -38,15 +38,16 @@ def serve(
     ] = Level.INFO,
 ) -> None:
     """Serve a home. Addresses and budgets come from WINNOW_… variables (docs/operating.md)."""
+    chosen = home_of(data, home)
+    if service in (Service.ALL, Service.FEATURE) and not holds_data(chosen):
+        raise FailedPrecondition(f"{chosen} holds no data set; run winnow ingest first")
     import uvloop
 
     from winnow.serving.telemetry import configure_logging
 
     module = import_module("services.__main__" if service is Service.ALL else f"services.{service}.__main__")
     configure_logging(log_level)
-    settings = module.Settings(home=home_of(data, home))
-    if service in (Service.ALL, Service.FEATURE) and not holds_data(settings.home):
-        raise FailedPrecondition(f"{settings.home} holds no data set; run winnow ingest first")
+    settings = module.Settings(home=chosen)
 
     async def run() -> None:
         process = await module.process(settings)

@@ -22,7 +22,7 @@ from parts.services import listens
 from tests.unit.winnow.test_registry import bundle
 from winnow.errors import FailedPrecondition
 from winnow.eventlog import held
-from winnow.home import events_folder, holds_data
+from winnow.home import DATASET, events_folder, holds_data
 from winnow.registry import Version
 
 
@@ -125,13 +125,14 @@ def test_what_is_wrong_is_said_in_one_line(
 def test_an_address_that_is_none_is_refused_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / DATASET).touch()
     monkeypatch.setattr(sys, "argv", ["winnow", "serve", "--home", str(tmp_path)])
     monkeypatch.setenv("WINNOW_REST_ADDRESS", "foo")
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: WINNOW_REST_ADDRESS: give host:port, for example 127.0.0.1:8080\n"
-    assert not list(tmp_path.iterdir())
+    assert [file.name for file in tmp_path.iterdir()] == [DATASET]
 
 
 def test_a_home_with_live_events_alone_is_served(tmp_path: Path) -> None:
