@@ -20,7 +20,7 @@ from winnow.requests import RecommendRequest
 from winnow.types import Context, Person
 
 AT = Context(at=datetime(2026, 1, 31, 12, tzinfo=UTC))
-ASKED = [RecommendRequest(Person(who), n=100, context=AT) for who in ("newcomer", "u0", "u1", "u2")]
+ASKED = [RecommendRequest(Person(who), n=30, context=AT) for who in ("newcomer", *(f"u{n}" for n in range(1, 31)))]
 WAIT_S = 60.0
 PATIENT = {f"WINNOW_{stage}_BUDGET_MS": "10000" for stage in ("FEATURE", "RETRIEVAL", "RANKING", "EXPLANATION")}
 
