@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.progress import Progress
 from typer.testing import CliRunner
 
@@ -163,8 +165,14 @@ def test_a_turn_that_failed_goes_on_with_the_log_that_it_began_with(home: Path, 
 
 
 @pytest.mark.slow
-def test_a_retrain_that_is_killed_and_begun_again_ends_as_if_it_had_not_been(home: Path, tmp_path: Path) -> None:
-    """SIGKILL in the middle of the towers, events arrive, the same command again: the bundle of the log as it was."""
+def test_a_retrain_that_is_killed_and_begun_again_ends_as_if_it_had_not_been(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """SIGKILL in the middle of the towers, events arrive, the same command again: the bundle of the log as it was. All
+    on one thread: another number of them adds up in another order."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    torch.set_num_threads(1)
     before, extent = load(home), extent_of(home)
     command = [sys.executable, "-m", "cli", "retrain", "--only", "retrieval", "--home", str(home)]
     checkpoint = home / "training" / "retrieval-quick-0.ckpt"
