@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jobs.compare import pairs
 from jobs.known import known_in
 from jobs.skew import SKEWED, DecisionFile, main, skew
-from tests.events import features
+from tests.events import click, features
 from tests.homes import copy_of, event_lists, small_home
 from tests.replays import FAULTS, Faults, Shop, events, replay
 from winnow.decisions import SIMILAR, Decision
@@ -197,6 +197,20 @@ def test_the_program_ends_with_what_it_found(right: Path, tmp_path: Path) -> Non
     status, told = ends("--home", str(right), "--decisions", str(tmp_path))
     assert (status, told) == (1, f"error: {tmp_path}: no decision log (*.jsonl)\n")
     assert ends("--home", str(right), "--first", "1")[0] == 0
+
+
+def test_a_session_counts_for_its_user_from_the_position_that_says_so(empty_shop: Path, tmp_path: Path) -> None:
+    home = copy_of(empty_shop, tmp_path / "home")
+    log = [
+        click("a", "i1", user_id="", session_id="s1"),
+        click("b", "i2", user_id="u1"),
+        click("c", "i3", user_id="u1", session_id="s1"),
+        click("d", "i4", user_id="", session_id="s1"),
+    ]
+    served = asyncio.run(watched(home, log, cut=1))
+    own = [one.user.events for one in served if one.user.person == Person("u1")]
+    assert own == [0, 1, 3, 4]
+    assert [list(pairs(one, known_in(home))) for one in served] == [[] for _ in served]
 
 
 @settings(max_examples=25)

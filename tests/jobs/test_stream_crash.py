@@ -22,7 +22,7 @@ from tests import event_logs
 from tests.event_logs import Message
 from tests.jobs.topics import create, send
 
-pytestmark = [pytest.mark.platform, pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.platform, pytest.mark.slow, pytest.mark.timeout(480)]
 
 TOPIC = "winnow.events"
 DAY_S = 86_400
