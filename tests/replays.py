@@ -16,7 +16,7 @@ from winnow.served import Served, to_json, vector_of
 from winnow.types import Context, Event, EventType, Item, Person
 
 START = datetime(2026, 2, 1, 8, tzinfo=UTC)
-USERS, SESSIONS, ITEMS = ("p1", "p2", "new-1", "new-2"), ("s1", "s2", "s3"), 40
+USERS, SESSIONS, ITEMS = ("u1", "u2", "new-1", "new-2"), ("s1", "s2", "s3"), 40
 PAGE = 1_000
 RESTART = 0.6  # of the events, then the service is started again
 

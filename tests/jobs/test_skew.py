@@ -203,12 +203,12 @@ def test_a_session_counts_for_its_user_from_the_position_that_says_so(empty_shop
     home = copy_of(empty_shop, tmp_path / "home")
     log = [
         click("a", "i1", user_id="", session_id="s1"),
-        click("b", "i2", user_id="u1"),
-        click("c", "i3", user_id="u1", session_id="s1"),
+        click("b", "i2", user_id="new"),
+        click("c", "i3", user_id="new", session_id="s1"),
         click("d", "i4", user_id="", session_id="s1"),
     ]
     served = asyncio.run(watched(home, log, cut=1))
-    own = [one.user.events for one in served if one.user.person == Person("u1")]
+    own = [one.user.events for one in served if one.user.person == Person("new")]
     assert own == [0, 1, 3, 4]
     assert [list(pairs(one, known_in(home))) for one in served] == [[] for _ in served]
 
