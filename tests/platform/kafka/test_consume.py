@@ -188,7 +188,7 @@ from winnow.consume import Consumption, bury
 from winnow.messages import event_of
 from winnow.topics import HOUR_MS, Topic
 
-bootstrap, name, written = sys.argv[1:4]
+bootstrap, name, written, number = sys.argv[1:5]
 batches = 0
 
 def effect(words):
@@ -197,7 +197,7 @@ def effect(words):
     with Path(written).open("a") as file:
         for word in words:
             file.write(word.event.event_id + "\\n")
-    if batches == 3:
+    if batches == 3 or len(set(Path(written).read_text().split())) == int(number):
         os.kill(os.getpid(), 9)  # between the effect and its commit
 
 read = lambda value: event_of(value, datetime.now(UTC))
@@ -214,7 +214,8 @@ def test_a_consumer_killed_between_effect_and_commit_repeats_and_never_skips(
     written = tmp_path / "written"
     rounds = 0
     while rounds < 8 and (not written.exists() or len(set(written.read_text().split())) < 200):
-        ran = subprocess.run([sys.executable, "-c", KILLED, broker.bootstrap, topic.name, written], timeout=180)
+        told = [broker.bootstrap, topic.name, str(written), "200"]
+        ran = subprocess.run([sys.executable, "-c", KILLED, *told], timeout=180)
         assert ran.returncode == -9
         rounds += 1
     lines = written.read_text().split()
