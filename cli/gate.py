@@ -120,7 +120,7 @@ def compare(
     settings = GateSettings()
     asked = held_out(workshop.dataset, workshop.parts, settings)
     bundles = [open_bundle(registry.fetch(version), version.kind) for version in (champion, challenger)]
-    names = (bundles[0].id, bundles[1].id)
+    names = (str(bundles[1].data.get(REFRESH_OF, bundles[0].id)), bundles[1].id)
     if champion.kind == "retrieval":
         fair = before_the_questions(workshop, registry, *bundles)
         columns = [retrieval_columns(workshop, bundle, asked, settings) for bundle in fair]

@@ -76,14 +76,14 @@ def run(one: Turn, keep: int = KEPT, anew: bool = False) -> None:
     if champion is None:
         raise FailedPrecondition("no retrieval model is promoted; run winnow train retrieval --promote first")
     base = open_bundle(one.registry.fetch(champion), "retrieval")
+    made = computed(one, base)
+    if made is None:  # the usual turn of a quiet night, before MLflow, whose import takes seconds, is asked anything
+        one.ended("unchanged", f"nothing changed since version {champion.number}", champion=champion.number)
+        return
     newer = None if anew else rolled_back(one.registry, champion, base)
     if newer is not None:
         where = f"version {newer.number} was rolled back to {champion.number}"
         one.ended("held", f"{where}; winnow refresh --anew goes on", champion=champion.number)
-        return
-    made = computed(one, base)
-    if made is None:
-        one.ended("unchanged", f"nothing changed since version {champion.number}", champion=champion.number)
         return
     serve(one, champion, made)
     prune(one.registry, keep)

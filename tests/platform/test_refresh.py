@@ -81,7 +81,7 @@ def test_a_refresh_serves_and_says_what_it_is_of_and_the_next_has_nothing_to_do(
     notes = registry.notes(version)
     assert notes["data.refresh_of"] == world[1].id
     assert notes["data.snapshot"] == open_bundle(registry.fetch(version), "retrieval").data["snapshot"]
-    assert notes[VERDICT].startswith("not worse")
+    assert notes[VERDICT].startswith(f"not worse than {world[1].id}")
     assert PROMOTED in notes
     run_id = registry._open().get_model_version("winnow-retrieval", "2").run_id
     params = registry._open().get_run(run_id).data.params
