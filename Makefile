@@ -15,6 +15,8 @@ export OMP_WAIT_POLICY := PASSIVE
 DATA ?= ml-100k
 ONCE ?=
 ARGS ?=
+# Processes that run tests side by side, a file at a time; most tests wait for others.
+WORKERS ?= 2
 
 BIN := .venv/bin
 PYTHON := $(BIN)/python
@@ -34,24 +36,42 @@ demo: core ## train on DATA (ml-100k), serve all five and show answers until Ctr
 
 # The shell's own USER is somebody else.
 trace: core ## one request of USER=405, stage by stage: its time, how many items, the first five
-ifeq ($(origin USER),command line)
+ifeq ($(origin USER) $(if $(USER),,of nobody),command line )
 	@$(PYTHON) -m cli trace --user $(USER) $(ARGS)
 else
 	@echo "whose request? for example: make trace USER=405" >&2; exit 2
 endif
 
+##@ Run it on its real parts
+.PHONY: up status down
+up: setup packages triton ## Redis, Kafka, MLflow, Triton, Spark and the five services over DATA's home, in the background
+	@$(PYTHON) -m cli up --data $(DATA) $(ARGS)
+
+status: core ## what of it runs and answers
+	@$(PYTHON) -m cli status
+
+down: core ## stop what `make up` started
+	@$(PYTHON) -m cli down
+
 ##@ Prove it
-.PHONY: test check evaluate bench
-test: check packages ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
-	@$(PYTHON) -m pytest $(ARGS)
+.PHONY: test check evaluate replay bench drill
+test: check packages triton ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: setup lint types walls generated ## style, types, walls between packages, generated code; no tests
 
 evaluate: core ## ranking quality on DATA against simple baselines, into build/evaluate.json
 	@$(PYTHON) -m cli evaluate --data $(DATA) $(ARGS)
 
-bench: core ## latency, throughput and cost per request, into build/bench.json
+replay: DATA := online-retail
+replay: core ## a data set month by month, retrained every month and never, into build/replay.json and a plot in docs/
+	@$(PYTHON) -m cli replay --data $(DATA) --plot docs/replay-$(DATA).svg $(ARGS)
+
+bench: core triton ## latency, throughput and cost per request, into build/bench.json
 	@$(PYTHON) -m cli bench $(ARGS)
+
+drill: setup packages triton ## lose every part under load, promote twenty times: tables and build/drill.json
+	@$(PYTHON) -m drills $(ARGS)
 
 ##@ Change it
 .PHONY: setup core format proto lock clean
@@ -75,7 +95,10 @@ clean: ## remove build/ and caches; .venv stays
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 # Programs of Debian that the parts beside Winnow are: Redis, and Java for Spark.
-.PHONY: packages
+.PHONY: packages triton
+triton: core
+	@$(PYTHON) scripts/triton.py
+
 packages:
 	@scripts/debian.sh redis-server=redis-server java=default-jre-headless
 

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from bench.features import features_here
 from bench.figures import machine, show
+from bench.hop import hop_here
 from bench.plan import QUICK, Bench, Lengths
-from bench.worlds import WORLDS, World, prepare
+from bench.worlds import MEASURED, WORLDS, World, prepare
 from winnow.artifacts import open_bundle
 from winnow.errors import FailedPrecondition, NotFound
 
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     worlds = run(bench, arguments.worlds)
     if worlds:
         features(bench, worlds[0])
+        hop(bench, worlds[0])
     bench.figures.put("e2e.faults", sum(bench.faults.values()))
     bench.figures.put("run.seconds", time.monotonic() - started)
     bench.figures.put("run.quick", arguments.quick)
@@ -75,6 +77,19 @@ def features(bench: Bench, world: World) -> None:
     bench.say(f"features: {medians}")
 
 
+def hop(bench: Bench, world: World) -> None:
+    """What it costs to ask Triton instead of computing here."""
+    try:
+        found = hop_here(open_bundle(world.ranking, "ranking"), CACHE / "triton")
+    except FailedPrecondition as absent:
+        bench.say(f"[red]Triton left out:[/] {absent.detail}")
+        return
+    for name, ms in found.items():
+        bench.figures.put(name, ms)
+    medians = ", ".join(f"{name.split('.')[-1]} {ms:.2f}" for name, ms in found.items() if "p99" not in name)
+    bench.say(f"the cross network over 500 candidates: {medians}")
+
+
 def report(bench: Bench, console: Console) -> None:
     about = machine()
     noise = bench.figures.values["run.other_cpu_percent"]
@@ -89,5 +104,5 @@ def report(bench: Bench, console: Console) -> None:
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="bench", description=__doc__.splitlines()[0])
     options.add_argument("--quick", action="store_true", help="shorter windows: for trying out, not for quoting")
-    options.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS), help="data sets to measure on")
+    options.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(MEASURED), help="data sets to measure on")
     return options

@@ -17,12 +17,11 @@ import httpx
 import psutil
 
 from parts.program import HOST, free_ports, tail
+from parts.services import INNER, READY_S, environment
 
 Wiring = Literal["one_process", "five_processes"]
 WIRINGS: tuple[Wiring, ...] = ("one_process", "five_processes")
 
-INNER = ("feature", "retrieval", "ranking", "explanation")
-READY_S = 180.0  # a large catalogue is read, and its item states computed, before the platform is ready
 STOP_S = 15.0
 
 
@@ -60,13 +59,6 @@ def running(home: Path, wiring: Wiring, logs: Path, settings: Mapping[str, str] 
         }
         wait_until_ready(ports["rest"], started, logs)
         yield Platform(ports["rest"], ports["gateway"], {n: psutil.Process(p.pid) for n, p in started.items()})
-
-
-def environment(home: Path, ports: Mapping[str, int]) -> dict[str, str]:
-    """Settings of all services: the home, and where each listens and finds the others."""
-    addresses = {f"WINNOW_{name.upper()}_ADDRESS": f"{HOST}:{ports[name]}" for name in INNER}
-    faces = {"WINNOW_REST_ADDRESS": f"{HOST}:{ports['rest']}", "WINNOW_GATEWAY_ADDRESS": f"{HOST}:{ports['gateway']}"}
-    return {"WINNOW_HOME": str(home.resolve()), "ORT_DISABLE_TELEMETRY": "1", **addresses, **faces}
 
 
 @contextmanager

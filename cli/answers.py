@@ -11,6 +11,8 @@ from rich.table import Table
 from cli.console import table
 from winnow.requests import Answer
 
+STAGES = ("feature", "retrieval", "ranking", "arrange", "explanation")
+
 
 def document(answer: Answer) -> dict[str, Any]:
     """The answer as the REST face words it."""
@@ -54,5 +56,10 @@ def remarks(answer: Mapping[str, Any]) -> str:
     """Below the table: what was skipped and how long it took."""
     skipped = ", ".join(answer["skipped"]) or "nothing"
     took = answer["took_ms"]
-    stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in took.items() if stage != "total")
+    stages = ", ".join(f"{stage} {took[stage]:.1f}" for stage in sorted(took, key=in_order) if stage != "total")
     return f"skipped: {skipped} · {took.get('total', 0):.1f} ms ({stages})"
+
+
+def in_order(stage: str) -> int:
+    """The place of a stage in the pipeline: an answer over gRPC has lost their order. Stages of a newer platform last."""
+    return STAGES.index(stage) if stage in STAGES else len(STAGES)

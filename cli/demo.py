@@ -20,14 +20,16 @@ from rich.progress import Progress
 
 from cli.answers import answer_table, document, remarks
 from cli.console import bars, note, out
+from cli.gate import release
 from cli.homes import BUILD, Data, HomeOption, home_of, registry_uri
 from cli.ingest import ingested
-from cli.models import Workshop, registry_of, release
+from cli.models import Workshop, check_preset, registry_of
 from cli.people import SHOWN, three_people
 from parts.mlflow import mlflow
-from parts.program import HOST, launch, port_near
+from parts.program import HOST, Running, find, launch, port_near
 from winnow.artifacts import Bundle
-from winnow.errors import Unavailable
+from winnow.errors import FailedPrecondition, Unavailable
+from winnow.registry import MlflowRegistry, model_name
 from winnow.requests import RecommendRequest
 from winnow.types import Person
 
@@ -83,6 +85,7 @@ def demo(
     preset: Annotated[str, typer.Option("--preset", help="Of training: quick or full.")] = "quick",
 ) -> None:
     """Train on a data set before your eyes, serve, and show what three people get."""
+    check_preset(preset)
     story = Story(data, home_of(data, home))
     with bars() as progress:
         summary = read(story, progress)
@@ -91,7 +94,7 @@ def demo(
         shown = ask_retrieval(story, workshop, retrieval, progress)
         ranking = train_ranking(story, workshop, retrieval, shown, progress)
         promote(story, workshop, retrieval, ranking)
-    serve(story, summary.positive_value, once)
+    serve(story, once)
 
 
 def read(story: Story, progress: Progress) -> IngestSummary:
@@ -134,9 +137,20 @@ def promote(story: Story, workshop: Workshop, *bundles: Bundle) -> None:
     """Both bundles become versions in MLflow, and the champions that serving follows."""
     with story.step("promote", "registering and promoting both in MLflow"):
         registry = registry_of(story.home)
-        changed = [release(registry, bundle, {"preset": workshop.preset, "seed": workshop.seed}) for bundle in bundles]
-        if not any(new for _, new in changed):
+        said = [released(workshop, registry, bundle) for bundle in bundles]
+        if not any(said):
             story.already("promote")
+
+
+def released(workshop: Workshop, registry: MlflowRegistry, bundle: Bundle) -> str:
+    """Through the gate; one that is refused is told, and the champion that is there goes on serving."""
+    try:
+        said = release(workshop, registry, bundle)
+    except FailedPrecondition as refused:
+        said = refused.detail
+    if said:
+        note(f"    {model_name(bundle.kind)}: {said}")
+    return said
 
 
 def noted(story: Story, workshop: Workshop) -> None:
@@ -145,7 +159,7 @@ def noted(story: Story, workshop: Workshop) -> None:
         story.already(workshop.steps[-1].name.partition("-")[0])
 
 
-def serve(story: Story, positive_value: float, once: bool) -> None:
+def serve(story: Story, once: bool) -> None:
     """All five services in this process until the story is over."""
     import uvloop
 
@@ -156,7 +170,6 @@ def serve(story: Story, positive_value: float, once: bool) -> None:
     settings = Settings(
         home=story.home,
         mlflow_uri=registry_uri(story.home),
-        positive_value=positive_value,
         rest_address=f"{HOST}:{port_near(PORTS['rest'])}",
         gateway_address=f"{HOST}:{port_near(PORTS['grpc'])}",
     )
@@ -191,14 +204,21 @@ async def tell(story: Story, platform: Platform, once: bool) -> None:
     note(f"written: {BUILD / 'demo.json'} · {sum(story.seconds.values()):.0f} s")
     if once:
         return
-    port = port_near(PORTS["mlflow"])
-    ui = launch(mlflow(story.home, port))
+    ui, port = mlflow_ui(story.home)
     try:
         show_addresses(platform, f"http://{HOST}:{port}")
         await until_stopped()
         note("stopping")
     finally:
         ui.stop()
+
+
+def mlflow_ui(home: Path) -> tuple[Running, int]:
+    """MLflow's server and its port. One that a killed demo left makes way first: it may hold the usual port."""
+    if (left := find(mlflow(home, PORTS["mlflow"]))) is not None:
+        left.stop()
+    port = port_near(PORTS["mlflow"])
+    return launch(mlflow(home, port)), port
 
 
 async def warm(platform: Platform, person: Person) -> None:

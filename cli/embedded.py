@@ -66,8 +66,11 @@ async def embedded(home: Path, through: Through = lambda _, port: port) -> Async
     registry = registry_of(home, settings.registry_uri)
     await everything(catalogue, features)
     retrieving, rating = retrieval.build(settings, catalogue), ranking.build(settings, catalogue)
+    explaining = explanation.build(settings, catalogue)
     try:
-        retrieving.use(retrieval.load_bundle(retrieving, champion_bundle(registry, "retrieval")))
+        found = champion_bundle(registry, "retrieval")
+        retrieving.use(retrieval.load_bundle(retrieving, found))
+        explaining.use(explanation.load_bundle(found))
         rating.use(ranking.load_bundle(rating, champion_bundle(registry, "ranking")))
         yield gateway.build(
             settings,
@@ -75,7 +78,7 @@ async def embedded(home: Path, through: Through = lambda _, port: port) -> Async
             through("feature", features),
             through("retrieval", retrieving),
             through("ranking", rating),
-            through("explanation", explanation.build(settings, catalogue)),
+            through("explanation", explaining),
         )
     finally:
         retrieving.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +20,7 @@ from rich.table import Table
 from cli.console import bars, note, show, table
 from cli.homes import BUILD, AsJson, Data, evaluation_home
 from cli.ingest import ingested
-from cli.models import Workshop, retrieval_service
+from cli.models import Workshop, check_preset, retrieval_service
 
 if TYPE_CHECKING:
     from training.evaluate import Metrics
@@ -39,6 +40,7 @@ def evaluate(
     """Rank the whole catalogue for held-out acts; print the table and write build/evaluate.json."""
     from training.evaluate import averaged
 
+    check_preset(preset)
     home = evaluation_home(data)
     with bars(disable=as_json) as progress:
         summary = ingested(data, home, progress)
@@ -74,14 +76,14 @@ def one_run(home: Path, content: str, preset: str, seed: int, people: int, progr
         return asyncio.run(measure(workshop.dataset, workshop.parts, retrieval, ranking, settings, progress))
 
 
-def remember(name: str, found: dict[str, Metrics]) -> None:
-    """Add this data set's metrics to the report beside those of others."""
-    document: dict[str, Any] = json.loads(REPORT.read_text(encoding="utf-8")) if REPORT.is_file() else {}
+def remember(name: str, found: Mapping[str, Any], report: Path = REPORT) -> None:
+    """Add what was found of this data set to a report, beside what was of others."""
+    document: dict[str, Any] = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
     document[name] = found
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    beside = REPORT.with_suffix(".tmp")
+    report.parent.mkdir(parents=True, exist_ok=True)
+    beside = report.with_suffix(".tmp")
     beside.write_text(json.dumps(document, indent=1, sort_keys=True), encoding="utf-8")
-    beside.replace(REPORT)
+    beside.replace(report)
 
 
 def drawn(name: str, found: dict[str, Metrics]) -> Table:

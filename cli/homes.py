@@ -10,7 +10,16 @@ import typer
 
 BUILD = Path("build")
 
-Data = Annotated[str, typer.Option("--data", help="ml-100k, ml-1m, goodbooks, online-retail, or the path of a folder.")]
+KNOWN = "ml-100k, ml-1m, goodbooks, online-retail, generated:ITEMS (made up), or the path of a folder."
+
+
+def named(data: str) -> str:
+    if not data.strip():
+        raise typer.BadParameter(f"names nothing; give {KNOWN}")
+    return data
+
+
+Data = Annotated[str, typer.Option("--data", help=KNOWN, callback=named)]
 HomeOption = Annotated[
     Path | None,
     typer.Option("--home", help="The home's folder; build/homes/<data> when not given.", envvar="WINNOW_HOME"),

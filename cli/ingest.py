@@ -45,6 +45,9 @@ def described(summary: IngestSummary) -> dict[str, str]:
     return {
         "events": f"{summary.events:,}",
         "items": f"{summary.items:,} ({summary.bare_items:,} known by id only)",
+        **(
+            {"repeated item ids": f"{summary.repeated_items:,} (the last row counts)"} if summary.repeated_items else {}
+        ),
         "users with traits": f"{summary.users:,}",
         "rejected rows": f"{rejected}" + (" (rejects/*.jsonl say why)" if rejected != "none" else ""),
         "left out on purpose": left_out,

@@ -9,9 +9,25 @@ from typing import NoReturn
 import typer
 from pydantic import ValidationError
 
-from cli import bench, demo, evaluate, ingest, promote, recommend, serve, trace, train
+from cli import (
+    bench,
+    demo,
+    evaluate,
+    ingest,
+    promote,
+    recommend,
+    refresh,
+    replay,
+    retrain,
+    schedule,
+    serve,
+    trace,
+    train,
+    up,
+)
 from cli.console import err, failure
-from winnow.errors import InvalidArgument, WinnowError
+from cli.turns import exit_of
+from winnow.errors import WinnowError
 from winnow.registry import prepare
 
 app = typer.Typer(
@@ -26,25 +42,37 @@ app.command("demo")(demo.demo)
 app.command("ingest")(ingest.ingest)
 app.add_typer(train.app, name="train")
 app.command("promote")(promote.promote)
+app.command("refresh")(refresh.refresh)
+app.command("retrain")(retrain.retrain)
+app.command("schedule")(schedule.schedule)
 app.command("evaluate")(evaluate.evaluate)
+app.command("replay")(replay.replay)
 app.command("serve")(serve.serve)
+app.command("up")(up.up)
+app.command("status")(up.status)
+app.command("down")(up.down)
 app.command("recommend")(recommend.recommend)
 app.command("trace")(trace.trace)
 app.command("bench", context_settings=bench.PASSED_ON)(bench.bench)
 
 
 def main() -> None:
-    """Run the command line. Exits with 1 when something is wrong, 2 when the command is, 130 after Ctrl-C."""
+    """Run the command line. Exits with 1 when something is wrong, 2 when the command is, 130 after Ctrl-C; jobs that
+    run by the clock have two more (`cli.turns.Exit`)."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait sleep: spinning starves a shared machine
     prepare()
     try:
         app()
     except WinnowError as error:
-        fail(failure(error), 2 if isinstance(error, InvalidArgument) else 1)
+        fail(failure(error), exit_of(error))
     except ValidationError as wrong:
         first = wrong.errors()[0]
         fail(f"error: WINNOW_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}", 2)
+    except OSError as wrong:
+        if wrong.filename is None:  # nothing that another place would mend
+            raise
+        fail(f"error: {wrong.filename}: {wrong.strerror}; choose a folder that can be written with --home", 1)
 
 
 def fail(words: str, status: int) -> NoReturn:

@@ -14,18 +14,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.progress import Progress
 
 from cli.homes import registry_uri
 from cli.stamps import Done, Stamps, code, key_of
-from winnow.artifacts import MANIFEST, Bundle, Kind, open_bundle
+from winnow.artifacts import MANIFEST, REFRESH_OF, Bundle, Kind, open_bundle
 from winnow.errors import FailedPrecondition
-from winnow.registry import MlflowRegistry, Version
+from winnow.registry import MlflowRegistry
 
 if TYPE_CHECKING:
     from services.retrieval.service import RetrievalService
-    from training.dataset import Dataset
-    from training.split import Purpose, Split
+    from training.dataset import Dataset, Extent
+    from training.split import Mask, Purpose, Split
 
 
 @dataclass
@@ -39,12 +40,14 @@ class Workshop:
     preset: str = "quick"
     seed: int = 0
     steps: list[Done] = field(default_factory=list)  # what was done or skipped, in order
+    extent: Extent | None = None  # how far the home's logs are read; None: to their ends
+    _rewound: dict[tuple[str, bytes], Bundle] = field(default_factory=dict)
 
     @cached_property
     def dataset(self) -> Dataset:
         from training.dataset import load
 
-        return load(self.home)
+        return load(self.home, self.extent)
 
     @cached_property
     def parts(self) -> Split:
@@ -68,12 +71,13 @@ class Workshop:
 
         return self._bundle("retrieval", work)
 
-    def impressions(self, retrieval: Bundle, progress: Progress) -> Path:
+    def impressions(self, over: Bundle, progress: Progress) -> Path:
         """The folder of what this retrieval would have shown at every moment that the ranker learns from."""
 
         def work() -> dict[str, Any]:
             from training.impressions import build
 
+            retrieval = self.rewound(over, self.parts.train)
             with retrieval_service(self.dataset, retrieval) as service:
                 lists = build(self.dataset, self.parts, service, retrieval, self.home / "training", progress=progress)
                 return {"folder": asyncio.run(lists).path.name}
@@ -81,8 +85,19 @@ class Workshop:
         def still(result: dict[str, Any]) -> bool:
             return (self.home / "training" / str(result["folder"]) / "facts.json").is_file()
 
-        done = self._once("impressions", work, still, retrieval.id)
+        done = self._once("impressions", work, still, over.id)
         return self.home / "training" / str(done.result["folder"])
+
+    def rewound(self, bundle: Bundle, known: Mask) -> Bundle:
+        """The bundle itself, or, of a refresh, which knows every act, the one that knows only the acts `known`."""
+        if REFRESH_OF not in bundle.data:
+            return bundle
+        key = (bundle.id, known.tobytes())
+        if key not in self._rewound:
+            from training.refresh import made_again
+
+            self._rewound[key] = made_again(bundle, self.dataset, known, self.home / "training" / "rewound")
+        return self._rewound[key]
 
     def ranking(self, retrieval: Bundle, shown: Path, progress: Progress) -> Bundle:
         """The ranking bundle over what retrieval would have shown, trained unless it is here."""
@@ -131,6 +146,14 @@ def retrieval_service(dataset: Dataset, bundle: Bundle) -> Iterator[RetrievalSer
         yield service
 
 
+def check_preset(preset: str) -> None:
+    """Refuse, before any work, a preset that no training knows."""
+    from training.train_retrieval import PRESETS
+
+    if preset not in PRESETS:
+        raise typer.BadParameter(f"one of {', '.join(PRESETS)}", param_hint="--preset")
+
+
 def trained(bundle: Bundle | None) -> Bundle:
     """The bundle of a training run in this process, which is the first of its ranks."""
     assert bundle is not None
@@ -140,17 +163,6 @@ def trained(bundle: Bundle | None) -> Bundle:
 def registry_of(home: Path, uri: str = "") -> MlflowRegistry:
     """The home's own registry, or another by its address."""
     return MlflowRegistry(uri or registry_uri(home), home / "state" / "bundles")
-
-
-def release(registry: MlflowRegistry, bundle: Bundle, params: dict[str, Any]) -> tuple[Version, bool]:
-    """Register a bundle and make it the champion. One that is registered already is left as it is: whoever moved the
-    alias since meant it. True when something changed."""
-    known = {version.bundle: version for version in registry.versions(bundle.kind)}
-    if bundle.id in known and registry.champion(bundle.kind) is not None:
-        return known[bundle.id], False
-    version = registry.register(bundle, params)
-    registry.promote(version)
-    return version, True
 
 
 def champion_bundle(registry: MlflowRegistry, kind: Kind) -> Bundle:

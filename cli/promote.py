@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import show, table
+from cli.console import note, show, table
+from cli.gate import VERDICT, pass_gate
 from cli.homes import AsJson, Data, HomeOption, home_of
-from cli.models import registry_of
+from cli.models import Workshop, registry_of
 from winnow.artifacts import Kind
 from winnow.errors import InvalidArgument, NotFound
 from winnow.registry import Version, model_name
@@ -35,23 +36,26 @@ def promote(
     data: Data = "ml-100k",
     home: HomeOption = None,
     mlflow: Uri = "",
+    force: Annotated[str, typer.Option("--force", help="Why it should serve although it is worse; kept.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Make a version the champion, or list the versions."""
+    """Make a version the champion, or list the versions. One that never served is first compared with the champion
+    over the latest acts of the home, and refused if it is worse; one that did may always return."""
     folder = home_of(data, home)
     registry = registry_of(folder, mlflow)
     kinds = [KINDS[model]] if model else list(KINDS.values())
     if version:
         if not version.isdigit():
             raise InvalidArgument("must be a number, for example 3", field="version")
-        registry.promote(Version(kinds[0], version))
+        note(pass_gate(Workshop(folder, ""), registry, Version(kinds[0], version), force))
     listed = {kind: (registry.versions(kind), registry.champion(kind)) for kind in kinds}
     if not any(versions for versions, _ in listed.values()):
         raise NotFound(f"no version is registered in {registry.uri}; winnow train registers one")
-    rows = table("registered versions", "model", "#version", "bundle", "champion")
+    rows = table("registered versions", "model", "#version", "bundle", "champion", "verdict")
     for kind, (versions, champion) in listed.items():
         for one in versions:
-            rows.add_row(model_name(kind), one.number, one.bundle, "champion" if one == champion else "")
+            verdict = registry.notes(one).get(VERDICT, "")
+            rows.add_row(model_name(kind), one.number, one.bundle, "champion" if one == champion else "", verdict)
     document: dict[str, Any] = {
         kind: [{"version": v.number, "bundle": v.bundle, "champion": v == champion} for v in versions]
         for kind, (versions, champion) in listed.items()

@@ -52,7 +52,7 @@ def over_rest(url: str, request: RecommendRequest) -> dict[str, Any]:
     except httpx.InvalidURL as wrong:
         raise InvalidArgument(f"{wrong}; for example http://127.0.0.1:8080", field="--url") from wrong
     except httpx.HTTPError as gone:
-        raise Unavailable(f"no platform answers at {url} ({gone}); start one with winnow serve") from gone
+        raise nobody(url, gone) from gone
     if response.is_error:
         raise problem(response)
     answer: dict[str, Any] = response.json()
@@ -74,5 +74,12 @@ async def over_grpc(address: str, request: RecommendRequest) -> dict[str, Any]:
     from winnow.wire.gateway import GatewayClient
 
     async with connect(address) as channel:
-        [answer] = await GatewayClient(channel, timeout_s=TIMEOUT_S).recommend([request])
+        try:
+            [answer] = await GatewayClient(channel, timeout_s=TIMEOUT_S).recommend([request])
+        except Unavailable as gone:
+            raise nobody(address, gone) from gone
         return document(answer)
+
+
+def nobody(address: str, gone: Exception) -> Unavailable:
+    return Unavailable(f"no platform answers at {address} ({gone}); start one with winnow serve")

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import bars, facts, show
+from cli.gate import entered, pass_gate
 from cli.homes import AsJson, Data, HomeOption, home_of
-from cli.models import Workshop, champion_bundle, registry_of
+from cli.models import Workshop, champion_bundle, check_preset, registry_of
 from cli.promote import Uri
 from winnow.artifacts import Bundle
 from winnow.errors import FailedPrecondition
@@ -21,7 +22,9 @@ app = typer.Typer(help="Train a model of a home and register it.", no_args_is_he
 
 Preset = Annotated[str, typer.Option("--preset", help="quick (minutes on two cores) or full.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of weights and samples: the same seed gives the same model.")]
-Promote = Annotated[bool, typer.Option("--promote", help="Make it the champion at once.")]
+Promote = Annotated[
+    bool, typer.Option("--promote", help="Make it the champion at once, unless it is worse than the one that serves.")
+]
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,15 @@ class Plan:
     as_json: bool
 
     def finish(self, bundle: Bundle) -> None:
-        """Register the bundle, promote it if asked, and say so."""
-        version = self.registry.register(bundle, {"preset": self.workshop.preset, "seed": self.workshop.seed})
-        if self.promote:
-            self.registry.promote(version)
+        """Register the bundle as the challenger, lead it through the gate if asked, and say so."""
+        version = entered(self.workshop, self.registry, bundle)
+        verdict = pass_gate(self.workshop, self.registry, version) if self.promote else ""
         document: dict[str, Any] = {
             "model": model_name(bundle.kind),
             "version": version.number,
             "bundle": bundle.id,
             "champion": self.promote,
+            "verdict": verdict,
             "metrics": dict(bundle.metrics),
         }
         rows = {name: value for name, value in document.items() if name != "metrics"}
@@ -90,10 +93,7 @@ def planned(home: Path, preset: str, seed: int, promote: bool, mlflow: str, as_j
     """The options, checked; live events count as content, so that a training after them learns from them."""
     if not (home / DATASET).is_file():
         raise FailedPrecondition(f"{home} holds no data set; run winnow ingest first")
-    from training.train_retrieval import PRESETS
-
-    if preset not in PRESETS:
-        raise typer.BadParameter(f"one of {', '.join(PRESETS)}", param_hint="--preset")
+    check_preset(preset)
     workshop = Workshop(home, "", preset=preset, seed=seed)
     workshop.content = workshop.dataset.snapshot
     return Plan(workshop, registry_of(home, mlflow), promote, as_json)

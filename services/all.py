@@ -84,10 +84,12 @@ class Platform:
             loops=[
                 follow(self.catalogue, self.feature, self.changed),
                 self.feature.keep_hot(),
+                self.feature.forward(),
                 after(self.catalogue.complete, lambda: retrieval.follow(self.settings, self.retrieval)),
                 after(self.catalogue.complete, lambda: ranking.follow(self.settings, self.ranking)),
                 explanation.follow(self.settings, self.explanation),
                 gateway.remember(self.settings, self.gateway, self.retrieval),
+                self.gateway.decisions.run(),
             ],
             close=[self.feature.close, self.retrieval.close, self.ranking.close],
             grace_s=self.settings.grace_s,

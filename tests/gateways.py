@@ -27,6 +27,8 @@ class Inner:
         self.calls: list[str] = []
         self.is_ready = True
         self.rows: Sequence[int] = range(1, 11)  # what retrieval finds
+        self.watermark = 7  # that states include
+        self.written = 8  # that receipts ask for
 
     async def _meet(self, service: str) -> None:
         self.calls.append(service)
@@ -37,11 +39,11 @@ class Inner:
 
     async def users(self, people: Sequence[Person]) -> list[UserState]:
         await self._meet("feature")
-        return [UserState(person, known=True, seen=strings(["i0"]), watermark=7) for person in people]
+        return [UserState(person, known=True, seen=strings(["i0"]), watermark=self.watermark) for person in people]
 
     async def record(self, events: Sequence[Event]) -> Receipt:
         await self._meet("feature")
-        return Receipt(len(events), 0, 8)
+        return Receipt(len(events), 0, self.written)
 
     async def put_items(self, items: Sequence[Item]) -> Receipt:
         await self._meet("feature")

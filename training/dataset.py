@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from training.ingest import summary_of
+from training.ingest import IngestSummary, summary_of
 from winnow import segments
 from winnow.acts import COLUMNS, Acts, Journal, journal, state_of
 from winnow.canonical import EVENTS, ITEMS, USERS, items_of
 from winnow.errors import FailedPrecondition
 from winnow.features import item_digest
+from winnow.home import events_folder, items_folder, users_folder
 from winnow.seen import fingerprints
 from winnow.types import Bits, Item, Person, Strings, UserState
 
@@ -90,17 +91,39 @@ class Dataset:
         return np.maximum.accumulate(self.acts.log_position)
 
 
-def load(home: Path) -> Dataset:
-    """Read a home that `training.ingest` made, live events included."""
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How many rows of each of a home's logs belong to a data set. What is appended later does not."""
+
+    events: int
+    items: int
+    users: int
+
+
+def extent_of(home: Path) -> Extent:
+    """All that the logs hold now."""
+    ends = [segments.segments(folder(home)) for folder in (events_folder, items_folder, users_folder)]
+    return Extent(*(found[-1].last if found else 0 for found in ends))
+
+
+def load(home: Path, extent: Extent | None = None) -> Dataset:
+    """Read a home that `training.ingest` made, live events included; with an extent what it held then."""
     about = summary_of(home)
     if about is None:
         raise FailedPrecondition(f"{home.name} holds no data set; run the ingestion first")
-    items = items_in(segments.whole(home / "log" / "items", ITEMS))
-    events = segments.whole(home / "log" / "events", EVENTS, COLUMNS)
+    items = items_in(until(segments.whole(items_folder(home), ITEMS), extent.items if extent else None))
+    events = until(segments.whole(events_folder(home), EVENTS, COLUMNS), extent.events if extent else None)
+    traits = traits_in(until(segments.whole(users_folder(home), USERS), extent.users if extent else None))
+    return dataset_of(about, items, events, traits)
+
+
+def dataset_of(
+    about: IngestSummary, items: Mapping[str, Item], events: pa.Table, traits: Mapping[str, Mapping[str, str]]
+) -> Dataset:
+    """The data set of these items by id, of a log with the columns `winnow.acts.COLUMNS`, and of traits by user."""
     log = journal(events, list(items))
     unknown = log.item_ids[len(items) :]
     every = (*items.values(), *(Item(item_id, available=False) for item_id in unknown))
-    traits = traits_in(segments.whole(home / "log" / "users", USERS))
     return Dataset(
         name=about.name,
         clock="real" if about.clock == "real" else "order",
@@ -115,6 +138,10 @@ def load(home: Path) -> Dataset:
         snapshot=snapshot(log, every),
         log=log,
     )
+
+
+def until(table: pa.Table, rows: int | None) -> pa.Table:
+    return table if rows is None else table.slice(0, rows)
 
 
 def items_in(table: pa.Table) -> dict[str, Item]:

@@ -20,7 +20,7 @@ from training.questions import Question, questions
 from training.split import Mask, Split
 from winnow.features import Ints
 from winnow.ports import Ranking, RankQuery, Retrieval, RetrieveQuery
-from winnow.types import Floats
+from winnow.types import Candidates, Floats, Predictions
 
 Metrics = dict[str, float]
 Places = Sequence[Ints]
@@ -119,6 +119,11 @@ def best(scores: Scores, order: Ints) -> Ints:
     return order[top]
 
 
+def best_of(rows: Ints, scores: Floats) -> Ints:
+    """Item rows, those of the highest scores first; equal ones as they came."""
+    return rows[np.argsort(-scores, kind="stable")]
+
+
 def by_person(dataset: Dataset, mask: Mask) -> tuple[Ints, Ints]:
     """Item rows of the acts in `mask`, one person after another, and where each person begins."""
     acts = dataset.log.order[mask[dataset.log.order]]
@@ -135,28 +140,51 @@ async def ask(
     progress: Progress | None = None,
 ) -> Outcome:
     """Ask both stages every question, in batches."""
-    row_of = {item_id: row for row, item_id in enumerate(asked[0].dataset.item_ids)} if asked else {}
+    row_of = Catalogued(asked)
     bar = None if progress is None else progress.add_task("funnel", total=len(asked))
     retrieved, ranked, predicted, labels = [], [], [], []
     for start in range(0, len(asked), settings.batch):
         batch = asked[start : start + settings.batch]
-        queries = [RetrieveQuery(one.state, settings.candidates, one.context, include_seen=repeat) for one in batch]
-        found = await retrieval.retrieve(queries)
-        judged = await ranking.rank(
-            [
-                RankQuery(query.user, candidates, query.context, {"click": 1.0})
-                for query, candidates in zip(queries, found, strict=True)
-            ]
-        )
+        found = await retrieve_for(batch, retrieval, settings.candidates, repeat)
+        judged = await rank_for(batch, found, ranking)
         for one, candidates, predictions in zip(batch, found, judged, strict=True):
-            rows = np.fromiter((row_of[i] for i in candidates.item_ids), np.int64, count=len(candidates))
+            rows = row_of(candidates)
             retrieved.append(rows[:DEEPEST])
-            ranked.append(rows[np.argsort(-predictions.scores, kind="stable")[:DEEPEST]])
+            ranked.append(best_of(rows, predictions.scores)[:DEEPEST])
             predicted.append(predictions.heads[:, 0])
             labels.append(np.isin(rows, one.relevant))
         if progress is not None and bar is not None:
             progress.advance(bar, len(batch))
     return Outcome(retrieved, ranked, np.concatenate(predicted), np.concatenate(labels).astype(np.float32))
+
+
+async def retrieve_for(
+    asked: Sequence[Question], retrieval: Retrieval, candidates: int, repeat: bool
+) -> list[Candidates]:
+    """What retrieval answers to each question, in one request."""
+    return await retrieval.retrieve(
+        [RetrieveQuery(one.state, candidates, one.context, include_seen=repeat) for one in asked]
+    )
+
+
+async def rank_for(asked: Sequence[Question], found: Sequence[Candidates], ranking: Ranking) -> list[Predictions]:
+    """What the ranker makes of them, scored by P(click), in one request."""
+    return await ranking.rank(
+        [
+            RankQuery(one.state, candidates, one.context, {"click": 1.0})
+            for one, candidates in zip(asked, found, strict=True)
+        ]
+    )
+
+
+class Catalogued:
+    """Item rows of the data set behind the ids of an answer; -1 for an item that it does not hold."""
+
+    def __init__(self, asked: Sequence[Question]) -> None:
+        self._row_of = {item_id: row for row, item_id in enumerate(asked[0].dataset.item_ids)} if asked else {}
+
+    def __call__(self, candidates: Candidates) -> Ints:
+        return np.fromiter((self._row_of.get(i, -1) for i in candidates.item_ids), np.int64, count=len(candidates))
 
 
 # ---------------------------------------------------------------------------------------------- metrics

@@ -41,7 +41,8 @@ Clean = Callable[[pl.DataFrame], Cleaned]
 @dataclass(frozen=True)
 class IngestSummary:
     """What a home holds. `rejected` counts bad rows (listed in rejects/), `left_out` rows omitted on purpose, by reason;
-    `bare_items` are items that only events name. `skipped`: the home already held this."""
+    `bare_items` are items that only events name; of `repeated_items` rows with an id that came before, the last row of
+    the id counts. `skipped`: the home already held this."""
 
     name: str
     clock: str
@@ -55,6 +56,7 @@ class IngestSummary:
     left_out: dict[str, int]
     bare_items: int
     seconds: float
+    repeated_items: int = 0
     skipped: bool = False
 
 
@@ -70,19 +72,32 @@ def ingest(source: str, home: Path, progress: Progress = quiet, columns: Sequenc
 def ingest_source(source: Source, home: Path, progress: Progress = quiet) -> IngestSummary:
     """NotFound: the set is absent. InvalidArgument: nothing of a file can be used. FailedPrecondition: the home holds
     live events, which a new import would renumber."""
+    if (known := already(source, home)) is not None:
+        return known
+    with held(events_folder(home)), held(items_folder(home)):
+        if (known := already(source, home)) is not None:  # another run has just ended
+            return known
+        return imported(source, home, progress)
+
+
+def already(source: Source, home: Path) -> IngestSummary | None:
+    """The home's summary where it holds this very source; FailedPrecondition where it may not hold another."""
     known = summary_of(home)
     if known is not None and known.digest == source.digest:
         return known
     refuse_live(home)
+    return None
+
+
+def imported(source: Source, home: Path, progress: Progress) -> IngestSummary:
+    """The source in the place of what the home held. Both of its logs are locked: there is one staging folder."""
     started = time.monotonic()
     staging = home / ".ingest"
     shutil.rmtree(staging, ignore_errors=True)
     try:
         summary = written(source, staging, started, progress)
-        with held(events_folder(home)), held(items_folder(home)):
-            refuse_live(home)
-            publish(staging, home)
-            write_text(home / DATASET, json.dumps({"format": FORMAT, **asdict(summary)}, indent=1))
+        publish(staging, home)
+        write_text(home / DATASET, json.dumps({"format": FORMAT, **asdict(summary)}, indent=1))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return summary
@@ -90,9 +105,10 @@ def ingest_source(source: Source, home: Path, progress: Progress = quiet) -> Ing
 
 def summary_of(home: Path) -> IngestSummary | None:
     """What the last ingestion said of this home, or None."""
-    if not (home / DATASET).is_file():
+    try:
+        document: dict[str, Any] = json.loads((home / DATASET).read_text(encoding="utf-8"))
+    except FileNotFoundError:  # also while a running ingestion has it taken away
         return None
-    document: dict[str, Any] = json.loads((home / DATASET).read_text(encoding="utf-8"))
     if document.pop("format") != FORMAT:
         raise FailedPrecondition(f"{DATASET} was written by another release; ingest into a new home")
     return IngestSummary(**{**document, "skipped": True})
@@ -124,12 +140,13 @@ def written(source: Source, staging: Path, started: float, progress: Progress) -
         positive_value=source.positive_value,
         digest=source.digest,
         events=events.rows,
-        items=items.rows,
+        items=len(items.ids),
         users=users.rows,
         rejected={table.name: table.rejected for table in (events, items, users)},
         left_out=dict(sorted(source.left_out.items())),
         bare_items=bare.num_rows,
         seconds=round(time.monotonic() - started, 2),
+        repeated_items=items.rows - len(items.ids),
     )
 
 

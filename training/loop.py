@@ -105,7 +105,10 @@ def place() -> Iterator[Place]:
 
 
 def seed_everything(*parts: int) -> None:
-    """Seed torch on every device from a tuple of non-negative numbers."""
+    """Seed torch on every device from a tuple of non-negative numbers, and let sums of several threads be added in one
+    order: without that two threads never train the same model twice. On a GPU, what has no such order only warns."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
     torch.manual_seed(int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1))
 
 

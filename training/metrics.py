@@ -31,9 +31,13 @@ def auc(predicted: Numbers, labels: Numbers, weights: Numbers | None = None) -> 
 
 def log_loss(predicted: Numbers, labels: Numbers, weights: Numbers | None = None) -> float:
     """Mean negative log likelihood of 0/1 labels, in nats per row."""
+    return float(np.average(log_losses(predicted, labels), weights=weights))
+
+
+def log_losses(predicted: Numbers, labels: Numbers) -> Numbers:
+    """(n,) negative log likelihood of each 0/1 label, in nats."""
     p = np.clip(predicted.astype(np.float64), TINY, 1 - TINY)
-    losses = -np.where(labels > 0, np.log(p), np.log1p(-p))
-    return float(np.average(losses, weights=weights))
+    return -np.where(labels > 0, np.log(p), np.log1p(-p))
 
 
 def calibration_error(predicted: Numbers, labels: Numbers, weights: Numbers | None = None, bins: int = BINS) -> float:

@@ -18,7 +18,7 @@ from training.impressions import Impressions
 from training.lists import Lists
 from training.models.dlrm import EMBEDDING, HIDDEN, Dlrm
 from training.models.dlrm_graphs import export
-from training.retrieval_bundle import settle, spread
+from training.retrieval_tables import settle, spread
 from winnow.artifacts import Bundle, seal, write_vocabularies
 from winnow.inference import OnnxModel, largest_difference
 

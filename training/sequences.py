@@ -1,25 +1,22 @@
-"""Acts as sequences: what the two-tower model reads, cut and padded without a loop over acts.
+"""Acts as sequences: what the two-tower model reads, padded without a loop over acts.
 
 Knows the data set and the conventions of docs/bundles.md (newest act at the last place, type codes from 1, values
-standardised), not the network.
+standardised), neither the network nor torch: a refresh reads the same sequences without training anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from training.dataset import Dataset
-from training.loop import shuffled
 from winnow.acts import CODES, Acts
-from winnow.features import CLOCK, DAY_S, Ints, Schema
-from winnow.types import HISTORY, EventType, Floats
+from winnow.features import CLOCK, DAY_S, Ints, Schema, UserView
+from winnow.types import HISTORY, Context, EventType, Floats, UserState
 
 Mask = npt.NDArray[np.bool_]
 HOUR_S = 3600.0
@@ -132,47 +129,15 @@ def clock_rows(schema: Schema) -> dict[int, tuple[str, Ints]]:
     return found
 
 
-def cut(starts: Ints, stride: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Windows (first, last) of at most `stride` targets that cover every act once, shifted at random per person."""
-    sizes = np.diff(starts)
-    offset = rng.integers(1, stride + 1, len(sizes))
-    windows = np.where(sizes > 0, 1 + np.maximum(sizes - offset + stride - 1, 0) // stride, 0)
-    person = np.repeat(np.arange(len(sizes)), windows)
-    number = np.arange(len(person)) - np.repeat(np.cumsum(windows) - windows, windows)
-    last = np.minimum(starts[person] + offset[person] + number * stride, starts[person + 1])
-    first = np.maximum(starts[person], starts[person] + offset[person] + (number - 1) * stride)
-    return first, last
+def person_view(dataset: Dataset, row: int) -> UserView:
+    """A person as such, without a moment: id and traits."""
+    return UserView(UserState(dataset.people[row], traits=dataset.traits[row]), Context(), lambda _: None)
 
 
-@dataclass(frozen=True)
-class TrainingBatches:
-    """The batches of an epoch for `training.loop.fit`: `size` windows each, every act a target once."""
-
-    sequences: Sequences
-    size: int
-    stride: int
-    seed: int
-
-    def __call__(self, epoch: int, rank: int, world: int) -> EpochBatches:
-        first, last = cut(self.sequences.starts, self.stride, np.random.default_rng((self.seed, epoch, 1)))
-        rows = shuffled(len(first), self.size, self.seed, epoch, rank, world)
-        return EpochBatches(self.sequences, first, last, rows)
-
-
-@dataclass(frozen=True)
-class EpochBatches:
-    sequences: Sequences
-    first: Ints
-    last: Ints
-    rows: list[Ints]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        for rows in self.rows:
-            yield tensors(self.sequences.windows(self.first[rows], self.last[rows]))
-
-
-def tensors(columns: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(np.ascontiguousarray(column)) for name, column in columns.items()}
+def person_facts(dataset: Dataset, schema: Schema, people: Ints | None = None) -> Ints:
+    """(people, W) rows of each person's features; those of the moment are missing. With `people` only theirs are
+    encoded, and the others' stay missing."""
+    wanted = np.arange(len(dataset.people)) if people is None else people
+    facts = np.zeros((len(dataset.people), schema.width), np.int64)
+    facts[wanted], _ = schema.encode([person_view(dataset, row) for row in wanted.tolist()])
+    return facts

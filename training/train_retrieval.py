@@ -17,11 +17,12 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
+from training.batches import TrainingBatches, tensors
 from training.dataset import Dataset, load
 from training.loop import LoopSettings, fit, place, seed_everything
 from training.models.two_tower import ITEM_ID, USER_ID, TowerSizes, TwoTower
 from training.retrieval_bundle import Trained, write_bundle
-from training.sequences import Sequences, TrainingBatches, Values, tensors
+from training.sequences import Sequences, Values, person_facts, person_view
 from training.split import Split, split
 from winnow.acts import TYPES
 from winnow.artifacts import Bundle
@@ -32,12 +33,11 @@ from winnow.features import (
     Ints,
     ItemView,
     Schema,
-    UserView,
     Vocabulary,
     fit_scales,
     fit_vocabularies,
 )
-from winnow.types import Context, Floats, UserState
+from winnow.types import Floats
 
 RARE_TOKENS = 2  # a word of fewer items shares a hash bucket, which trains the buckets for words still to come
 PROBE = 6_040  # people whose next act is looked for after every epoch
@@ -167,17 +167,6 @@ def schemas_of(dataset: Dataset, parts: Split) -> tuple[Schema, Schema]:
         Schema(ITEM_TOWER, vocabularies, fit_scales(ITEM_TOWER, views, "item")),
         Schema(names, user_vocabularies),
     )
-
-
-def person_view(dataset: Dataset, row: int) -> UserView:
-    """A person as such, without a moment: id and traits."""
-    return UserView(UserState(dataset.people[row], traits=dataset.traits[row]), Context(), lambda _: None)
-
-
-def person_facts(dataset: Dataset, schema: Schema) -> Ints:
-    """(people, W) rows of each person's features; those of the moment are missing."""
-    ids, _ = schema.encode([person_view(dataset, row) for row in range(len(dataset.people))])
-    return ids
 
 
 def buckets_of(vocabulary: Vocabulary, values: Any) -> Ints:

@@ -20,6 +20,7 @@ from winnow.features import Vocabulary
 MANIFEST = "manifest.json"
 FORMAT = 1  # raised when an older release could not read a newer bundle
 MAX_MANIFEST_BYTES = 16 * 2**20
+REFRESH_OF = "refresh_of"  # among a bundle's data, where it is a refresh: the trained bundle that its towers are of
 
 Kind = Literal["retrieval", "ranking", "explanation"]
 
@@ -104,6 +105,11 @@ def open_bundle(path: Path, kind: Kind) -> Bundle:
     for name, entry in files.items():
         check_file(path, name, entry)
     return bundle
+
+
+def file_hashes(bundle: Bundle) -> dict[str, str]:
+    """SHA-256 of each file by name, as the manifest says."""
+    return {str(name): str(entry["sha256"]) for name, entry in bundle.json(MANIFEST)["files"].items()}
 
 
 def check_file(path: Path, name: str, entry: Mapping[str, Any]) -> None:

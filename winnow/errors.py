@@ -8,6 +8,7 @@
     ├── FailedPrecondition   right request, wrong moment (a bundle is missing, a bundle is refused)
     │   └── BundleRefused    a bundle that fails its own checks; the old one keeps serving
     ├── Unavailable          a part is down; trying again later may help
+    │   └── DiskFull         nothing can be written until somebody makes room
     └── DeadlineExceeded     a part is too slow
 
 `ERRORS` is the one table from class to HTTP status and gRPC status; both faces read it, both clients read it backwards.
@@ -16,6 +17,7 @@ This module knows neither HTTP nor gRPC libraries.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 
@@ -56,6 +58,14 @@ class Unavailable(WinnowError):
     """A part of the platform cannot be reached."""
 
 
+class DiskFull(Unavailable):
+    """The disk has no room; nothing was taken. The detail says where room is needed."""
+
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says of a write that would be taken once there is room: a `DiskFull`."""
+
+
 class DeadlineExceeded(WinnowError):
     """A part of the platform did not answer within its time budget."""
 
@@ -78,6 +88,7 @@ ERRORS: dict[type[WinnowError], Status] = {
     BundleRefused: Status(409, "FAILED_PRECONDITION", "bundle-refused", "The bundle was refused"),
     FailedPrecondition: Status(409, "FAILED_PRECONDITION", "failed-precondition", "Not possible in this state"),
     Unavailable: Status(503, "UNAVAILABLE", "unavailable", "A part is unavailable"),
+    DiskFull: Status(503, "UNAVAILABLE", "disk-full", "The disk is full"),
     DeadlineExceeded: Status(504, "DEADLINE_EXCEEDED", "deadline-exceeded", "A part was too slow"),
     WinnowError: Status(500, "INTERNAL", "internal", "Internal error"),
 }

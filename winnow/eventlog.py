@@ -8,7 +8,6 @@ at most one frame torn, and none of it was acknowledged. One process writes a lo
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import logging
 import os
@@ -22,12 +21,19 @@ from pathlib import Path
 import pyarrow as pa
 
 from winnow import segments
-from winnow.errors import FailedPrecondition, PayloadTooLarge, ResourceExhausted, Unavailable, WinnowError
+from winnow.errors import (
+    NO_ROOM,
+    DiskFull,
+    FailedPrecondition,
+    PayloadTooLarge,
+    ResourceExhausted,
+    Unavailable,
+    WinnowError,
+)
 from winnow.segments import HEADER, MAGIC, MAX_FRAME_BYTES, Row, Segment
 
 SEGMENT_BYTES = 64 * 2**20
 MAX_WAITING_BYTES = 64 * 2**20
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 LOCK = ".lock"
 
 logger = logging.getLogger(__name__)
@@ -76,7 +82,7 @@ class Log:
     async def append(self, rows: Sequence[Row]) -> int:
         """Write rows, all or none; returns the position of the last once they are on disk.
 
-        ResourceExhausted: the disk or the queue is full. Unavailable: the disk failed. Nothing was taken then.
+        ResourceExhausted: the queue is full. DiskFull, Unavailable: the disk is, or failed. Nothing was taken then.
         """
         payload = segments.encode(rows)
         self._admit(len(payload))
@@ -151,9 +157,14 @@ class Log:
             os.fdatasync(self._file)
         except OSError as failed:
             self._undo()
-            kind = ResourceExhausted if failed.errno in FULL else Unavailable
-            raise kind(f"nothing was recorded: {failed.strerror}") from failed
+            raise self._refusal(failed) from failed
         self._end += len(frame)
+
+    def _refusal(self, failed: OSError) -> WinnowError:
+        if failed.errno not in NO_ROOM:
+            return Unavailable(f"nothing was recorded: {failed.strerror}")
+        home = self.folder.parent.parent.name
+        return DiskFull(f"nothing was recorded, the disk is full: make room for the home {home!r}, then send it again")
 
     def _begin_segment(self) -> None:
         first = self.position + 1
@@ -232,7 +243,8 @@ def lock(folder: Path) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as held:
         os.close(handle)
-        raise FailedPrecondition(f"another process writes {folder.parent.parent.name}/log/{folder.name}") from held
+        home = folder.parent.parent.name
+        raise FailedPrecondition(f"the home {home} is in use: another process writes its log/{folder.name}") from held
     return handle
 
 

@@ -19,6 +19,7 @@ from winnow.types import Item, check_id, check_number, check_text
 
 MAX_DEPTH = 8
 MAX_TERMS = 64
+TOO_DEEP = f"a filter is nested at most {MAX_DEPTH} deep"
 MAX_VALUES = 1_000
 
 TEXT_FIELDS = ("item_id", "categories", "brand", "currency")
@@ -101,7 +102,7 @@ def is_text(field: str) -> bool:
 def check_filter(tree: Filter) -> None:
     """Refuse a tree that is too deep or too large; called once where a request enters."""
     if depth(tree) > MAX_DEPTH:
-        raise InvalidArgument(f"nested deeper than {MAX_DEPTH}", field="filter")
+        raise InvalidArgument(TOO_DEEP, field="filter")
     if sum(1 for _ in terms(tree)) > MAX_TERMS:
         raise InvalidArgument(f"more than {MAX_TERMS} terms", field="filter")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from winnow.errors import FailedPrecondition
 
 DATASET = "dataset.json"  # written last by an ingestion: without it, imports are incomplete
+POSITIVE_VALUE = 4.0  # of ratings from 1 to 5
 
 
 def events_folder(home: Path) -> Path:
@@ -19,6 +21,15 @@ def items_folder(home: Path) -> Path:
 
 def users_folder(home: Path) -> Path:
     return home / "log" / "users"
+
+
+def decisions_folder(home: Path) -> Path:
+    return home / "decisions"
+
+
+def holds_data(home: Path) -> bool:
+    """Whether anything was ever ingested or recorded here."""
+    return (home / DATASET).is_file() or any((home / "log").glob("*/*-*"))
 
 
 def check_complete(home: Path) -> None:
@@ -35,3 +46,12 @@ def hot_log_file(home: Path) -> Path:
 def feature_file(home: Path, view: str) -> Path:
     """The rows of one stored view (`winnow.feature_views`), as Feast's offline store reads them."""
     return home / "features" / f"{view}.parquet"
+
+
+def positive_value(home: Path) -> float:
+    """The lowest rating that means a person liked an item, as the home's data set has it."""
+    try:
+        told = json.loads((home / DATASET).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return POSITIVE_VALUE
+    return float(told["positive_value"])

@@ -1,13 +1,15 @@
-"""Runs a model: named arrays in, named arrays out. The port, and ONNX Runtime in this process.
+"""Runs a model: named arrays in, named arrays out. The ports, and ONNX Runtime in this process.
 
-Threads are pinned: several models in one Python process on a few cores otherwise fight over them.
+Threads are pinned: several models in one Python process on a few cores otherwise fight over them. The other side of
+the ports is `winnow.serving.model_host`.
 """
 
 from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +21,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
+from winnow.artifacts import Bundle
 from winnow.errors import BundleRefused
 from winnow.features import Schema
 
@@ -38,10 +41,41 @@ ORT_ERRORS = (
 TOLERANCE = 1e-4  # between a sample output and its recomputation: kernels differ in the last bits from CPU to CPU
 
 
+class ModelFailed(ValueError):
+    """A model does not take what it was given, or fails on it: a bundle that is not what it says, or a bug. Never an
+    outage, so nothing survives it."""
+
+
 class Model(Protocol):
     """One loaded model. Thread-safe; blocks the calling thread for the time of the inference."""
 
-    def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]: ...
+    def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """Every output by name; arrays are not to be written to. Inputs have the model's own names and dtypes and one
+        row at least. Raises ModelFailed; a model that runs elsewhere also Unavailable, DeadlineExceeded,
+        ResourceExhausted and PayloadTooLarge."""
+        ...
+
+
+class ModelHost(Protocol):
+    """Where the models of bundles run. A model is kept for as long as somebody holds it."""
+
+    def load(self, bundle: Bundle, parts: Sequence[str]) -> dict[str, Model]:
+        """The models of a bundle's files `<part>.onnx`. Raises BundleRefused; a host elsewhere also Unavailable and
+        DeadlineExceeded. Takes seconds: run it in a thread."""
+        ...
+
+    def close(self) -> None:
+        """Nothing is asked any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input or output of a graph; a dimension of any size has a name, or None where the graph gives it none."""
+
+    name: str
+    kind: str  # in ONNX Runtime's words: "tensor(float)"
+    shape: tuple[int | str | None, ...]
 
 
 class OnnxModel:
@@ -52,16 +86,43 @@ class OnnxModel:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(str(file), options, providers=list(providers))
-        except ORT_ERRORS as broken:
-            raise BundleRefused(f"{file.name} cannot be loaded: {first_line(broken)}") from broken
+        self._session = open_session(file, options, providers)
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self.inputs = {i.name: i.shape for i in self._session.get_inputs()}
 
     def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        try:
+            outputs = self._session.run(self._outputs, dict(inputs))
+        except (ValueError, *ORT_ERRORS) as wrong:
+            raise ModelFailed(first_line(wrong)) from wrong
+        return dict(zip(self._outputs, outputs, strict=True))
+
+
+class InProcess:
+    """The host that every process has."""
+
+    def load(self, bundle: Bundle, parts: Sequence[str]) -> dict[str, Model]:
+        return {part: OnnxModel(bundle.file(f"{part}.onnx")) for part in parts}
+
+    def close(self) -> None:
+        """Sessions end with whoever holds them."""
+
+
+def open_session(file: Path, options: Any, providers: Sequence[str] = ("CPUExecutionProvider",)) -> Any:
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=list(providers))
+    except ORT_ERRORS as broken:
+        raise BundleRefused(f"{file.name} cannot be loaded: {first_line(broken)}") from broken
+
+
+def signature_of(file: Path) -> tuple[list[Tensor], list[Tensor]]:
+    """Inputs and outputs of an ONNX file. BundleRefused when it cannot be loaded."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = open_session(file, options)
+    sides = (session.get_inputs(), session.get_outputs())
+    inputs, outputs = ([Tensor(node.name, node.type, tuple(node.shape)) for node in side] for side in sides)
+    return inputs, outputs
 
 
 def largest_difference(got: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
@@ -84,7 +145,7 @@ def check_samples(file: Path, models: Mapping[str, Model]) -> None:
             raise BundleRefused(f"{file.name} has no samples of {name}")
         try:
             got = model.run(part(samples, f"{name}.in."))
-        except (ValueError, *ORT_ERRORS) as broken:
+        except ModelFailed as broken:
             raise BundleRefused(f"{name} does not take its sample inputs: {first_line(broken)}") from broken
         for output, values in expected.items():
             worst = largest_difference(got[output], values) if output in got else float("inf")
@@ -100,7 +161,7 @@ def check_tables(name: str, model: Model, schema: Schema, others: Arrays | None 
     inputs |= others or {"numbers": np.zeros((1, len(schema.numeric)), np.float32)}
     try:
         model.run(inputs)
-    except (ValueError, *ORT_ERRORS) as broken:
+    except ModelFailed as broken:
         raise BundleRefused(f"{name} does not take what its schema encodes: {first_line(broken)}") from broken
 
 

@@ -29,7 +29,8 @@ from winnow.errors import NotFound, Unavailable
 P = ParamSpec("P")
 T = TypeVar("T")
 
-CHAMPION = "champion"
+CHAMPION = "champion"  # serves
+CHALLENGER = "challenger"  # was trained last and waits for a verdict or a person
 SQLITE = "sqlite:///"
 FOLDER = "bundle"  # of a run's artifacts
 TAG = "winnow.bundle"  # holds the bundle's id
@@ -37,6 +38,7 @@ HTTP_TIMEOUT_S = 10
 HTTP_RETRIES = 1
 TRANSFER_TIMEOUT_S = 300
 SQLITE_WAIT_S = 5.0
+LONGEST_TAG = 5_000
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -46,6 +48,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(HTTP_RETRIES),
     "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": str(TRANSFER_TIMEOUT_S),
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is for results
 }
 
 
@@ -121,18 +124,22 @@ class MlflowRegistry:
         self._lock = threading.Lock()
 
     def champion(self, kind: Kind) -> Version | None:
+        return self.holder(kind, CHAMPION)
+
+    def holder(self, kind: Kind, alias: str) -> Version | None:
+        """The version that an alias points at, or None."""
         if self._database is None:
-            return self._champion(kind)
+            return self._holder(kind, alias)
         if not self._database.exists():
             return None
         try:
-            row = self._read(registry_file.by_alias, kind, CHAMPION)
+            row = self._read(registry_file.by_alias, kind, alias)
         except registry_file.Unfamiliar:
-            return self._champion(kind)
+            return self._holder(kind, alias)
         return None if row is None else Version(kind, row.number, row.tag)
 
     def fetch(self, version: Version) -> Path:
-        cached = self.cache / f"{version.kind}-{version.number}-{version.bundle or 'bundle'}"
+        cached = self._cached(version)
         return cached if (cached / MANIFEST).is_file() else self._fetch(version, cached)
 
     @translated
@@ -161,6 +168,28 @@ class MlflowRegistry:
         client.get_model_version(name, version.number)
         client.set_registered_model_alias(name, alias, version.number)
 
+    @translated
+    def notes(self, version: Version) -> dict[str, str]:
+        """The tags of a version, which MLflow shows beside it. NotFound when there is no such version."""
+        return dict(self._open().get_model_version(model_name(version.kind), version.number).tags)
+
+    @translated
+    def note(self, version: Version, tag: str, text: str) -> None:
+        """Keep a tag with a version, at most 5,000 characters of it. NotFound when there is no such version."""
+        self._open().set_model_version_tag(model_name(version.kind), version.number, tag, text[:LONGEST_TAG])
+
+    @translated
+    def forget(self, version: Version) -> None:
+        """Delete a version with its files; who still serves it has them in memory. NotFound when there is no such."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        client, name = self._open(), model_name(version.kind)
+        found = client.get_model_version(name, version.number)
+        client.delete_model_version(name, version.number)
+        get_artifact_repository(found.source, tracking_uri=self.uri).delete_artifacts()
+        client.delete_run(found.run_id)
+        shutil.rmtree(self._cached(version), ignore_errors=True)
+
     def versions(self, kind: Kind) -> list[Version]:
         if self._database is not None and not self._database.exists():
             return []
@@ -179,11 +208,11 @@ class MlflowRegistry:
         return (MlflowException, RequestException, OSError, SQLAlchemyError, sqlite3.Error)
 
     @translated
-    def _champion(self, kind: Kind) -> Version | None:
+    def _holder(self, kind: Kind, alias: str) -> Version | None:
         from mlflow.exceptions import MlflowException
 
         try:
-            found = self._open().get_model_version_by_alias(model_name(kind), CHAMPION)
+            found = self._open().get_model_version_by_alias(model_name(kind), alias)
         except MlflowException as absent:  # no such model; a model without this alias
             if absent.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
@@ -193,6 +222,9 @@ class MlflowRegistry:
     @translated
     def _versions(self, kind: Kind) -> list[Version]:
         return self._find(kind)
+
+    def _cached(self, version: Version) -> Path:
+        return self.cache / f"{version.kind}-{version.number}-{version.bundle or 'bundle'}"
 
     def _fetch(self, version: Version, target: Path) -> Path:
         source = self._source(version)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from winnow.errors import InvalidArgument
 from winnow.filters import Filter
+from winnow.tokens import watermark_of
 from winnow.types import (
     HEADS,
     MAX_EXCLUDE,
@@ -29,7 +30,8 @@ class RecommendRequest:
     """Ask for `n` items for one person.
 
     `objectives` weighs the heads (click, convert, value); empty means the platform's default. `offset` skips the first
-    items of the ranked list (pagination). `include_seen` lets items come back that the person acted on already.
+    items of the ranked list (pagination). `include_seen` lets items come back that the person acted on already. `token`
+    is that of a receipt: the answer says whether it includes those events.
     """
 
     person: Person
@@ -42,9 +44,12 @@ class RecommendRequest:
     objectives: Mapping[str, float] = field(default_factory=dict)
     explain: bool = True
     include_seen: bool = False
+    token: str = ""
 
     def __post_init__(self) -> None:
         check_page(self.n, self.offset)
+        if self.token:
+            watermark_of(self.token)
         check_text(self.query, "query", MAX_QUERY)
         check_exclude(self.exclude)
         for name, weight in self.objectives.items():
@@ -103,11 +108,23 @@ class Recommended:
 
 
 @dataclass(frozen=True, slots=True)
+class Watermarks:
+    """How new an answer is: log positions of the newest event, of the newest event in the features and of the newest
+    item that it includes, and the bundle of each model. 0 and empty mean: not known."""
+
+    events: int = 0
+    features: int = 0
+    catalogue: int = 0
+    bundles: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The answer to one request, and its own account: what was used, what was skipped, how long each stage took.
 
     `skipped` names optional stages that failed or were late (`retrieval.<source>` for a lost source); `watermark` is
     the log position of the newest event the answer includes; `took_ms` is milliseconds per stage and `total`.
+    `token_included` says whether the events of the request's token are in it; None where the request had none.
     """
 
     request_id: str
@@ -117,6 +134,8 @@ class Answer:
     skipped: tuple[str, ...]
     watermark: int
     took_ms: Mapping[str, float]
+    watermarks: Watermarks = field(default_factory=Watermarks)
+    token_included: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

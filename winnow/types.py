@@ -260,11 +260,12 @@ class Reason:
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What became of a write: how many records were taken, how many were known already, and the log position that a
-    later answer must reach to include them."""
+    later answer must reach to include them. `token` says the same to clients; the gateway makes it, for events."""
 
     accepted: int
     duplicates: int
     watermark: int
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)

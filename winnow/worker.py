@@ -1,4 +1,5 @@
-"""Keeps heavy work off the event loop: a few threads with a bounded queue, and upkeep that follows a catalogue.
+"""Keeps heavy work off the event loop: a few threads with a bounded queue, a thread for what never ends, and upkeep
+that follows a catalogue.
 
 Models, vector search and SQL release the interpreter lock, so a thread keeps the loop answering meanwhile.
 """
@@ -6,17 +7,26 @@ Models, vector search and SQL release the interpreter lock, so a thread keeps th
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import Context, copy_context
+from functools import partial
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import numpy as np
 
 from winnow.catalogue import Rows
-from winnow.errors import ResourceExhausted
+from winnow.errors import ResourceExhausted, WinnowError
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 1.0  # until changes that could not be absorbed are tried again
 
 
 class Worker:
@@ -30,11 +40,12 @@ class Worker:
 
     async def run(self, work: Callable[[Unpack[Args]], T], *args: *Args) -> T:
         """`work(*args)` in a thread. Work whose caller gives up is not begun any more, so that a queue that was late
-        once does not stay late; what has begun finishes and keeps its place until then."""
+        once does not stay late; what has begun finishes and keeps its place until then. The caller's deadline and
+        request id hold in the thread, too."""
         if self._waiting >= self._max_waiting:
             raise ResourceExhausted(f"{self._name}: {self._max_waiting} calls are waiting already")
         self._waiting += 1
-        handed = self._threads.submit(work, *args)
+        handed: Future[T] = self._threads.submit(copy_context().run, partial(work, *args))
         future = asyncio.wrap_future(handed)
         future.add_done_callback(self._left)
         try:
@@ -56,8 +67,9 @@ class Worker:
 class Upkeep:
     """Applies changes of the catalogue in a thread of its own, in order, one batch at a time.
 
-    `absorb(rows)` brings tables up to date for these rows. An error in it is a bug: the next `changed` or `settled`
-    raises it.
+    `absorb(rows)` brings tables up to date for these rows, and may be called with the same rows again. While a part
+    that it needs is away (an error of the platform), it is tried again; any other error is a bug, which the next
+    `changed` or `settled` raises.
     """
 
     def __init__(self, name: str, absorb: Callable[[Rows], None]) -> None:
@@ -72,7 +84,7 @@ class Upkeep:
         if self._task is None or self._task.done():
             if self._task is not None and not self._task.cancelled():
                 self._task.result()
-            self._task = asyncio.get_running_loop().create_task(self._drain())
+            self._task = asyncio.get_running_loop().create_task(self._drain(), context=Context())  # no one's deadline
 
     async def settled(self) -> None:
         """Returns when everything changed so far is absorbed."""
@@ -83,7 +95,53 @@ class Upkeep:
         while self._pending:
             rows = np.unique(np.concatenate(self._pending))
             self._pending.clear()
-            await self._worker.run(self._absorb, rows)
+            try:
+                await self._worker.run(self._absorb, rows)
+            except WinnowError as away:
+                log.warning("%d changed rows wait: %s", len(rows), away)
+                self._pending.append(rows)
+                await asyncio.sleep(AGAIN_S)
 
     def close(self) -> None:
         self._worker.close()
+
+
+async def endless(name: str, work: Callable[[], None], stop: Callable[[], None], *, stop_s: float) -> None:
+    """Run `work` in a daemon thread of its own until this is cancelled; then `stop()` tells it to return, which is
+    waited for, but not for longer than `stop_s` seconds. An error in `work` is a bug, raised here."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    threading.Thread(target=ends, args=(work, loop, ended), name=name, daemon=True).start()
+    try:
+        await asyncio.shield(ended)
+    finally:
+        stop()
+        with suppress(TimeoutError, asyncio.CancelledError):
+            async with asyncio.timeout(stop_s):
+                await asyncio.shield(ended)
+
+
+def ends(work: Callable[[], None], loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
+    """`work()`, and how it ended told to the loop."""
+    bug: BaseException | None = None
+    try:
+        work()
+    except BaseException as wrong:  # raised again where somebody waits for the end
+        bug = wrong
+    tell(loop, lambda: settle(ended, bug))
+
+
+def settle(future: asyncio.Future[None], bug: BaseException | None = None) -> None:
+    """The end of something that is waited for, unless nobody waits any more."""
+    if future.done():
+        return
+    if bug is None:
+        future.set_result(None)
+    else:
+        future.set_exception(bug)
+
+
+def tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    """Run `what` in the loop, unless the loop has ended."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(what)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from services.explanation.newest import Newest
 from services.explanation.popularity import Popularity
 from services.explanation.propose import Proposal, Tables, Taste
-from services.explanation.settings import Settings
 from services.explanation.templates import text
 from winnow.catalogue import Catalogue
 from winnow.ports import ExplainQuery
@@ -19,11 +18,12 @@ ITEM_REPEATED = 25.0  # weight that a fact loses each time the slate names the s
 
 
 class Templates:
-    """Says why from the person's history and the catalogue. `catalogue` is kept current by whoever built this."""
+    """Says why from the person's history and the catalogue. `catalogue` is kept current by whoever built this; a
+    rating from `positive_value` on means that the person liked the item."""
 
-    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
+    def __init__(self, catalogue: Catalogue, positive_value: float) -> None:
         self._catalogue = catalogue
-        self._settings = settings
+        self._positive_value = positive_value
         self._tables = Tables(Newest(catalogue))
 
     async def explain(self, queries: Sequence[ExplainQuery]) -> list[tuple[Reason, ...]]:
@@ -37,7 +37,7 @@ class Templates:
         self._tables.popularity = popularity
 
     def _explain(self, query: ExplainQuery) -> tuple[Reason, ...]:
-        taste = Taste(query.user, self._catalogue, query.context, self._settings.positive_value, self._tables)
+        taste = Taste(query.user, self._catalogue, query.context, self._positive_value, self._tables)
         used: dict[object, int] = {}
         reasons = []
         for item_id, sources in zip(query.item_ids, query.sources, strict=True):

@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from winnow.serving.address import Address
+
 
 class Settings(BaseSettings):
     """Read once, at start. `explanation_address` is where the service listens."""
@@ -16,9 +18,11 @@ class Settings(BaseSettings):
     home: Path = Path("build/homes/ml-100k")
     mlflow_uri: str = Field("", description="registry of bundles; empty: the home's own")
     bundle_every_s: float = Field(2.0, gt=0, description="how often the champion alias is looked up")
-    feature_address: str = "127.0.0.1:50051"
-    explanation_address: str = "127.0.0.1:50054"
-    positive_value: float = Field(default=4.0, description="lowest rating that means a person liked an item")
+    feature_address: Address = "127.0.0.1:50051"
+    explanation_address: Address = "127.0.0.1:50054"
+    positive_value: float | None = Field(
+        None, description="lowest rating that means a person liked an item; absent: the data set's own"
+    )
 
     @property
     def registry_uri(self) -> str:

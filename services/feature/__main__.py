@@ -13,7 +13,7 @@ async def process(settings: Settings) -> Process:
     return Process(
         grpc=[wire.register(features)],
         grpc_address=settings.feature_address,
-        loops=[features.keep_hot()],
+        loops=[features.keep_hot(), features.forward()],
         close=[features.close],
     )
 

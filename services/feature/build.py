@@ -11,6 +11,7 @@ from services.feature.hot import Nowhere as NoRedis
 from services.feature.hot_rows import Facts
 from services.feature.ids import KnownIds
 from services.feature.items import ItemLog
+from services.feature.onward import Forwarding, Key, Nowhere, Value
 from services.feature.service import FeatureService
 from services.feature.settings import Settings
 from services.feature.store import People
@@ -20,6 +21,10 @@ from winnow.canonical import EVENTS, ITEMS, USERS
 from winnow.eventlog import Log
 from winnow.home import check_complete, events_folder, hot_log_file, items_folder, users_folder
 from winnow.hot_store import HotStore
+from winnow.messages import event_key, event_value, item_key, item_value
+from winnow.topics import EVENTS as EVENT_TOPIC
+from winnow.topics import ITEMS as ITEM_TOPIC
+from winnow.topics import Topic
 
 MS = 1e-3
 
@@ -32,8 +37,28 @@ def build(settings: Settings) -> FeatureService:
     happened = events.whole((*COLUMNS, "event_id"))
     people = People(journal(happened), traits(settings.home))
     catalogue = ItemLog(items.whole())
-    hot = hot_states(settings, people, catalogue)
-    return FeatureService(events, items, people, catalogue, KnownIds(happened["event_id"]), hot=hot)
+    return FeatureService(
+        events,
+        items,
+        people,
+        catalogue,
+        KnownIds(happened["event_id"]),
+        hot=hot_states(settings, people, catalogue),
+        events_onward=onward(settings, events, EVENT_TOPIC, event_key, event_value, settings.forward_imports),
+        items_onward=onward(settings, items, ITEM_TOPIC, item_key, item_value, True),
+        onward_s=settings.forward_wait_ms * MS,
+    )
+
+
+def onward(settings: Settings, log: Log, topic: Topic, key: Key, value: Value, imports: bool) -> Forwarding:
+    """Where a log goes besides the disk."""
+    if not settings.kafka_bootstrap:
+        return Nowhere()
+    from services.feature.forward import Forwarder  # without a broker no client of one is needed
+
+    return Forwarder(
+        log, topic, key, value, settings.kafka_bootstrap, replicas=settings.kafka_replicas, imports=imports
+    )
 
 
 def hot_states(settings: Settings, people: People, catalogue: ItemLog) -> Hot:

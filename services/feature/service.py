@@ -1,7 +1,8 @@
 """The feature service: `winnow.ports.Features` over two logs and what is in memory.
 
-An event is on disk before it is acknowledged, and in memory before the next `users`. It is known by its id for ever:
-a second one with the same id, in the same call, at the same time or after a restart, counts as a duplicate.
+An event is on disk before it is acknowledged, and in memory before the next `users`. The broker gets it from there: its
+acknowledgement is waited for a little, but disk is enough. An event is known by its id for ever: a second one with the
+same id, in the same call, at the same time or after a restart, counts as a duplicate.
 """
 
 from __future__ import annotations
@@ -9,17 +10,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from services.feature.hot import Hot, Nowhere
+from services.feature.hot import Hot
+from services.feature.hot import Nowhere as NoRedis
 from services.feature.ids import KnownIds
 from services.feature.items import ItemLog
+from services.feature.onward import Forwarding, Nowhere
 from services.feature.store import People
 from winnow.canonical import event_row, item_row
 from winnow.errors import InvalidArgument, PayloadTooLarge
 from winnow.eventlog import Log
 from winnow.requests import Readiness
+from winnow.serving.telemetry import ACKNOWLEDGED
 from winnow.types import MAX_EVENTS, MAX_ITEMS, MAX_USERS, CataloguePage, Event, Item, Person, Receipt, UserState
 
 MAX_PAGE = 10_000  # items
+NOWHERE = Nowhere()
+NO_REDIS = NoRedis()
 
 
 class FeatureService:
@@ -33,14 +39,20 @@ class FeatureService:
         catalogue: ItemLog,
         known: KnownIds,
         *,
-        hot: Hot | None = None,
+        hot: Hot = NO_REDIS,
+        events_onward: Forwarding = NOWHERE,
+        items_onward: Forwarding = NOWHERE,
+        onward_s: float = 0.0,
     ) -> None:
         self._events = events
         self._items = items
         self._people = people
         self._catalogue = catalogue
         self._known = known
-        self._hot = hot or Nowhere()
+        self._hot = hot
+        self._events_onward = events_onward
+        self._items_onward = items_onward
+        self._onward_s = onward_s
         self._recording: dict[str, asyncio.Task[None]] = {}  # event id -> its way to the disk
         self._put = asyncio.Lock()
 
@@ -61,7 +73,10 @@ class FeatureService:
             waited.add(self._start(fresh))
         for task in waited:
             await asyncio.shield(task)  # a caller who leaves does not undo what others may rely on
-        return Receipt(len(fresh), len(events) - len(fresh), self._people.watermark)
+        receipt = Receipt(len(fresh), len(events) - len(fresh), self._people.watermark)
+        further = await self._events_onward.reached(receipt.watermark, self._onward_s)
+        ACKNOWLEDGED.labels(by="broker" if further else "disk").inc()
+        return receipt
 
     async def put_items(self, items: Sequence[Item]) -> Receipt:
         """An item that says nothing new counts as a duplicate and is not written again."""
@@ -74,6 +89,10 @@ class FeatureService:
         if not 1 <= limit <= MAX_PAGE:
             raise InvalidArgument(f"must be between 1 and {MAX_PAGE}", field="limit")
         return await self._catalogue.page(after, limit)
+
+    async def forward(self) -> None:
+        """Send what is on disk to the broker, for ever."""
+        await asyncio.gather(self._events_onward.run(), self._items_onward.run())
 
     async def ready(self) -> Readiness:
         missing = tuple(f"{log.folder.name} log: {log.broken}" for log in (self._events, self._items) if log.broken)
@@ -102,6 +121,7 @@ class FeatureService:
             last = await self._events.append([event_row(event) for event in events])
             self._people.apply(events, last)
             self._known.update(fresh)
+            self._events_onward.written(last)
             await self._hot.recorded(events)
         finally:
             for event_id in fresh:
@@ -112,8 +132,9 @@ class FeatureService:
             newest = {item.item_id: item for item in items}
             fresh = [item for item in newest.values() if self._catalogue.get(item.item_id) != item]
             if fresh:
-                await self._items.append([item_row(item) for item in fresh])
+                last = await self._items.append([item_row(item) for item in fresh])
                 self._catalogue.apply(fresh)
+                self._items_onward.written(last)
                 await self._hot.put(fresh, self._catalogue.watermark)
             return Receipt(len(fresh), len(items) - len(fresh), self._catalogue.watermark)
 

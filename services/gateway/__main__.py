@@ -27,7 +27,11 @@ async def process(settings: Settings) -> Process:
         grpc_address=settings.gateway_address,
         http=face(settings, gateway),
         http_address=settings.rest_address,
-        loops=[follow(catalogue, features, ignore), remember(settings, gateway, retrieval)],
+        loops=[
+            follow(catalogue, features, ignore),
+            remember(settings, gateway, retrieval),
+            gateway.decisions.run(),
+        ],
         grace_s=settings.grace_s,
     )
 

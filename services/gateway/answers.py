@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from winnow.requests import Answer, Recommended
+from winnow.requests import Answer, Recommended, Watermarks
 from winnow.types import HEADS, Item, Receipt
 
 
@@ -57,6 +57,15 @@ class RecommendedOut(BaseModel):
     item: ShownItem | None
 
 
+class WatermarksOut(BaseModel):
+    """How new the answer is; 0 means not known."""
+
+    events: int = Field(description="log position of the newest event included")
+    features: int = Field(description="log position of the newest event in the features")
+    catalogue: int = Field(description="log position of the newest item")
+    bundles: dict[str, str]
+
+
 class AnswerOut(BaseModel):
     request_id: str
     items: list[RecommendedOut]
@@ -64,6 +73,10 @@ class AnswerOut(BaseModel):
     variant: str
     skipped: list[str] = Field(description="stages that failed or were late")
     watermark: int = Field(description="log position of the newest event included")
+    watermarks: WatermarksOut
+    token_included: bool = Field(
+        False, description="whether the events of the request's token are in it; absent without a token"
+    )
     took_ms: dict[str, float] = Field(description="milliseconds per stage, and total")
 
 
@@ -75,6 +88,7 @@ class ReceiptOut(BaseModel):
     accepted: int
     duplicates: int
     watermark: int = Field(description="log position that a later answer must reach to include it")
+    token: str = Field("", description="for events: hand it back with a request; absent for items")
 
 
 class HealthOut(BaseModel):
@@ -100,7 +114,18 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "variant": answer.variant,
         "skipped": answer.skipped,
         "watermark": answer.watermark,
+        "watermarks": watermarks_json(answer.watermarks),
+        **({} if answer.token_included is None else {"token_included": answer.token_included}),
         "took_ms": {stage: round(ms, 3) for stage, ms in answer.took_ms.items()},
+    }
+
+
+def watermarks_json(marks: Watermarks) -> dict[str, Any]:
+    return {
+        "events": marks.events,
+        "features": marks.features,
+        "catalogue": marks.catalogue,
+        "bundles": marks.bundles,
     }
 
 
@@ -140,5 +165,10 @@ def item_json(item: Item) -> dict[str, Any]:
     }
 
 
-def receipt_json(receipt: Receipt) -> dict[str, int]:
-    return {"accepted": receipt.accepted, "duplicates": receipt.duplicates, "watermark": receipt.watermark}
+def receipt_json(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "accepted": receipt.accepted,
+        "duplicates": receipt.duplicates,
+        "watermark": receipt.watermark,
+        **({"token": receipt.token} if receipt.token else {}),
+    }

@@ -7,13 +7,15 @@ the requests in the OpenAPI document.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, Strict, Tag
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Strict, Tag
+from pydantic_core import PydanticCustomError
 
 from winnow import filters
 from winnow.errors import InvalidArgument
-from winnow.filters import Filter, check_filter
+from winnow.filters import MAX_DEPTH, TOO_DEEP, Filter, check_filter
 from winnow.requests import MAX_OFFSET, RecommendRequest, SimilarRequest, TrendingRequest
 from winnow.types import (
     EARLIEST,
@@ -44,6 +46,9 @@ Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET, description="how many of the 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 MaybeId = Annotated[str, Field(max_length=MAX_ID)]
 Ids = Annotated[list[Id], Field(description="item ids")]
+Token = Annotated[
+    str, Field(max_length=64, description="of an answer to events: this answer says whether it includes them")
+]
 Exact = Strict()
 """A number in JSON is a number: neither "10" nor true."""
 
@@ -85,6 +90,27 @@ FilterIn = Annotated[
     | Annotated[TermIn, Tag("term")],
     Discriminator(kind_of),
 ]
+
+
+def shallow(tree: Any) -> Any:
+    """The tree as it came, refused before recursion walks it when it is too deep."""
+    level = [tree]
+    for _ in range(MAX_DEPTH):
+        level = [part for one in level for part in inside(one)]
+    if level:
+        raise PydanticCustomError("too_deep", TOO_DEEP)
+    return tree
+
+
+def inside(tree: Any) -> list[Any]:
+    """The parts of a filter's JSON."""
+    if not isinstance(tree, dict):
+        return []
+    lists = [tree[key] for key in ("all", "any") if isinstance(tree.get(key), list)]
+    return [*chain.from_iterable(lists), *([tree["not"]] if "not" in tree else [])]
+
+
+Tree = Annotated[FilterIn | None, BeforeValidator(shallow)]
 
 
 def filter_of(tree: AllOf | AnyOf | NotOf | TermIn | None) -> Filter | None:
@@ -130,7 +156,7 @@ class RecommendIn(Body):
     offset: Annotated[Offset, Exact] = 0
     context: ContextIn = ContextIn()
     query: str = Field("", max_length=MAX_QUERY, description="free text to look for")
-    filter: FilterIn | None = None
+    filter: Tree = None
     exclude: Ids = []
     objectives: dict[Literal["click", "convert", "value"], Annotated[float, Exact]] = Field(
         default_factory=dict, description="weight per prediction; the platform's default where empty"
@@ -139,6 +165,7 @@ class RecommendIn(Body):
     include_seen: Annotated[bool, Exact] = Field(
         False, description="let items come back that the person acted on already"
     )
+    token: Token = ""
 
     def word(self) -> RecommendRequest:
         return RecommendRequest(
@@ -152,6 +179,7 @@ class RecommendIn(Body):
             objectives={str(head): weight for head, weight in self.objectives.items()},
             explain=self.explain,
             include_seen=self.include_seen,
+            token=self.token,
         )
 
 
@@ -162,9 +190,11 @@ class ShortIn(Body):
     session_id: MaybeId = ""
     n: N = 10
     offset: Offset = 0
+    token: Token = ""
 
     def word(self) -> RecommendRequest:
-        return RecommendRequest(Person(self.user_id, self.session_id), n=self.n, offset=self.offset)
+        person = Person(self.user_id, self.session_id)
+        return RecommendRequest(person, n=self.n, offset=self.offset, token=self.token)
 
 
 class SimilarQuery(Body):
@@ -201,7 +231,7 @@ class SimilarIn(Body):
     item_ids: Ids = Field(min_length=1, max_length=MAX_N, description="one item, or a basket")
     n: Annotated[N, Exact] = 10
     offset: Annotated[Offset, Exact] = 0
-    filter: FilterIn | None = None
+    filter: Tree = None
     exclude: Ids = []
 
     def word(self) -> SimilarRequest:

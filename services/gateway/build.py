@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from services.gateway.decisions import DecisionLog, Outlet
 from services.gateway.recommender import Gateway
 from services.gateway.rest import rest
 from services.gateway.settings import Settings
+from services.gateway.spool import Spool
+from services.gateway.to_disk import ToDisk
 from winnow.catalogue import Catalogue
+from winnow.home import decisions_folder
 from winnow.ports import Explanation, Features, Ranking, Retrieval
 
 
@@ -20,7 +24,25 @@ def build(
     explanation: Explanation,
 ) -> Gateway:
     """The gateway over a catalogue that the caller keeps current."""
-    return Gateway(features, retrieval, ranking, explanation, catalogue, settings)
+    decisions = DecisionLog(outlet(settings), queue_bytes=settings.decision_queue_bytes)
+    return Gateway(features, retrieval, ranking, explanation, catalogue, settings, decisions)
+
+
+def outlet(settings: Settings) -> Outlet:
+    """Where decisions go: the broker with the disk behind it, or the disk alone, which then keeps the newest."""
+    disk = ToDisk(
+        lambda: Spool(
+            decisions_folder(settings.home),
+            max_bytes=settings.decision_disk_bytes,
+            free_bytes=settings.decision_free_bytes,
+            rolling=not settings.kafka_bootstrap,
+        )
+    )
+    if not settings.kafka_bootstrap:
+        return disk
+    from services.gateway.to_broker import ToBroker  # a gateway without a broker needs no client of one
+
+    return ToBroker(settings.kafka_bootstrap, disk, replicas=settings.kafka_replicas)
 
 
 def face(settings: Settings, gateway: Gateway) -> FastAPI:

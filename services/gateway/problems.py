@@ -15,14 +15,16 @@ from starlette.routing import Match
 
 from services.gateway.answers import Problem
 from winnow.errors import ERRORS, WinnowError, status_of
+from winnow.filters import TOO_DEEP
 from winnow.serving.telemetry import request_id
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-METHOD_NOT_ALLOWED = 405
+NOT_FOUND, METHOD_NOT_ALLOWED, UNSUPPORTED = 404, 405, 415
 MAX_DETAIL = 500  # characters: a detail may quote the request
-STATUSES = sorted({status.http for status in ERRORS.values()} | {400, 405, 408})
+STATUSES = sorted({status.http for status in ERRORS.values()} | {400, 405, 408, 415})
+SLASH = "no such path; an item id with a slash goes in a body: POST /v1/items:batch writes it, /v1/similar asks for it"
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
     status: {
         "description": HTTPStatus(status).phrase,
@@ -66,6 +68,10 @@ async def of_platform(request: Request, error: Exception) -> Response:
 async def of_validation(request: Request, error: Exception) -> Response:
     """The first thing that is wrong, by its path in the body or its name in the query."""
     assert isinstance(error, RequestValidationError)
+    if isinstance(error.body, bytes):  # not taken for JSON
+        return problem(
+            UNSUPPORTED, *words_of(UNSUPPORTED), "send the header content-type: application/json", "content-type"
+        )
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return problem(400, "malformed", "The body is not JSON", str(first.get("ctx", {}).get("error", "")))
@@ -74,9 +80,14 @@ async def of_validation(request: Request, error: Exception) -> Response:
 
 async def of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, RecursionError):  # of all that comes in only filters nest
+        return problem(422, *words_of(422), TOO_DEEP, "filter")
     slug, title = words_of(error.status_code)
     headers = {"allow": allowed(request)} if error.status_code == METHOD_NOT_ALLOWED else error.headers
-    return problem(error.status_code, slug, title, str(error.detail), headers=headers)
+    detail = (
+        SLASH if error.status_code == NOT_FOUND and request.url.path.startswith("/v1/items/") else str(error.detail)
+    )
+    return problem(error.status_code, slug, title, detail, headers=headers)
 
 
 def words_of(status: int) -> tuple[str, str]:

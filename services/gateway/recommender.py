@@ -16,9 +16,11 @@ from uuid import uuid4
 import numpy as np
 
 from services.gateway.arrange import arrange
+from services.gateway.decisions import DecisionLog
 from services.gateway.popular import Popular
 from services.gateway.settings import Settings
 from winnow.catalogue import Catalogue, Rows
+from winnow.decisions import RECOMMEND, SIMILAR, TRENDING, Decision
 from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable, WinnowError
 from winnow.pipeline import Run
 from winnow.ports import (
@@ -30,8 +32,17 @@ from winnow.ports import (
     Retrieval,
     RetrieveQuery,
 )
-from winnow.requests import Answer, Readiness, Recommended, RecommendRequest, SimilarRequest, TrendingRequest
+from winnow.requests import (
+    Answer,
+    Readiness,
+    Recommended,
+    RecommendRequest,
+    SimilarRequest,
+    TrendingRequest,
+    Watermarks,
+)
 from winnow.serving.telemetry import CANDIDATES, EVENTS, observe_stage, request_id
+from winnow.tokens import token_of, watermark_of
 from winnow.types import (
     HEADS,
     MAX_EVENTS,
@@ -78,6 +89,7 @@ class Gateway:
         explanation: Explanation,
         catalogue: Catalogue,
         settings: Settings,
+        decisions: DecisionLog,
     ) -> None:
         self._features = features
         self._retrieval = retrieval
@@ -86,6 +98,7 @@ class Gateway:
         self._catalogue = catalogue
         self._settings = settings
         self._was_ready = False
+        self.decisions = decisions
         self.popular = Popular(catalogue, settings.popular_items)
 
     async def recommend(self, requests: Sequence[RecommendRequest]) -> list[Answer]:
@@ -99,7 +112,10 @@ class Gateway:
         ranked = await self._rank(run, requests, users, found, contexts)
         slates = self._arrange(run, requests, found, ranked)
         reasons = await self._explain(run, requests, users, slates, contexts)
-        return self._answers(run, started, own, users, slates, reasons)
+        tokens = [request.token for request in requests]
+        answers = self._answers(run, started, own, users, slates, reasons, tokens)
+        self._log(RECOMMEND, answers, users, contexts, slates)
+        return answers
 
     async def similar(self, request: SimilarRequest) -> Answer:
         run, started = Run(observe_stage), time.perf_counter()
@@ -110,7 +126,7 @@ class Gateway:
             self._settings.budget_s(RETRIEVAL),
             lambda: self._instead_of_similar(request, wanted),
         )
-        return self._page(run, started, found, request.offset, request.n, None)
+        return self._page(SIMILAR, run, started, found, request.offset, request.n, None)
 
     async def trending(self, request: TrendingRequest) -> Answer:
         run, started = Run(observe_stage), time.perf_counter()
@@ -123,14 +139,14 @@ class Gateway:
             self._settings.budget_s(RETRIEVAL),
             lambda: self.popular.candidates(instead),
         )
-        return self._page(run, started, found, request.offset, request.n, user)
+        return self._page(TRENDING, run, started, found, request.offset, request.n, user)
 
     async def record(self, events: Sequence[Event]) -> Receipt:
         check_size(events, MAX_EVENTS, "events")
         receipt = await self._write("record", self._features.record(events))
         EVENTS.labels(outcome="accepted").inc(receipt.accepted)
         EVENTS.labels(outcome="duplicate").inc(receipt.duplicates)
-        return receipt
+        return replace(receipt, token=token_of(receipt.watermark))
 
     async def put_items(self, items: Sequence[Item]) -> Receipt:
         check_size(items, MAX_ITEMS, "items")
@@ -287,6 +303,7 @@ class Gateway:
         users: Sequence[UserState],
         slates: Sequence[Slate],
         reasons: Sequence[Reasons],
+        tokens: Sequence[str],
     ) -> list[Answer]:
         took_ms = {**run.took_ms, "total": (time.perf_counter() - started) * 1000}
         return [
@@ -298,14 +315,54 @@ class Gateway:
                 skipped=(*run.skipped, *(f"{RETRIEVAL}.{source}" for source in slate.candidates.skipped)),
                 watermark=user.watermark,
                 took_ms=took_ms,
+                watermarks=self._watermarks(user, slate),
+                token_included=user.watermark >= watermark_of(token) if token else None,
             )
-            for one, user, slate, because in zip(own, users, slates, reasons, strict=True)
+            for one, user, slate, because, token in zip(own, users, slates, reasons, tokens, strict=True)
         ]
 
-    def _page(self, run: Run, started: float, found: Candidates, offset: int, n: int, user: UserState | None) -> Answer:
+    def _watermarks(self, user: UserState, slate: Slate) -> Watermarks:
+        """Features are computed from the user's own acts: they include what the state includes."""
+        return Watermarks(user.watermark, user.watermark, self._catalogue.watermark, bundles_of(slate))
+
+    def _page(
+        self, kind: str, run: Run, started: float, found: Candidates, offset: int, n: int, user: UserState | None
+    ) -> Answer:
         """An answer in retrieval's own order."""
         slate = Slate(found, None, arrange(found, None, offset, n), offset)
-        return self._answers(run, started, own_ids(1), [user or NOBODY], [slate], [()])[0]
+        users = [user or NOBODY]
+        answers = self._answers(run, started, own_ids(1), users, [slate], [()], [""])
+        self._log(kind, answers, users, [at_a_moment(Context())], [slate])
+        return answers[0]
+
+    def _log(
+        self,
+        kind: str,
+        answers: Sequence[Answer],
+        users: Sequence[UserState],
+        contexts: Sequence[Context],
+        slates: Sequence[Slate],
+    ) -> None:
+        """Nothing is left to chance yet: what is shown was sure to be shown."""
+        now = datetime.now(UTC)
+        for answer, user, context, slate in zip(answers, users, contexts, slates, strict=True):
+            self.decisions.log(
+                Decision(
+                    request_id=answer.request_id,
+                    at=now,
+                    kind=kind,
+                    user=user,
+                    context=context,
+                    candidates=slate.candidates,
+                    predictions=slate.predictions,
+                    rows=slate.rows,
+                    propensities=np.ones(len(slate.rows), np.float32),
+                    offset=slate.offset,
+                    variant=answer.variant,
+                    skipped=answer.skipped,
+                    watermarks=answer.watermarks,
+                )
+            )
 
     def _lines(self, slate: Slate, reasons: Reasons) -> tuple[Recommended, ...]:
         candidates, predictions = slate.candidates, slate.predictions

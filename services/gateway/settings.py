@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from winnow.serving.address import Address
 
 MS = 1e-3
 
@@ -16,12 +20,13 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")
 
-    rest_address: str = "127.0.0.1:8080"
-    gateway_address: str = "127.0.0.1:50050"
-    feature_address: str = "127.0.0.1:50051"
-    retrieval_address: str = "127.0.0.1:50052"
-    ranking_address: str = "127.0.0.1:50053"
-    explanation_address: str = "127.0.0.1:50054"
+    home: Path = Path("build/homes/ml-100k")
+    rest_address: Address = "127.0.0.1:8080"
+    gateway_address: Address = "127.0.0.1:50050"
+    feature_address: Address = "127.0.0.1:50051"
+    retrieval_address: Address = "127.0.0.1:50052"
+    ranking_address: Address = "127.0.0.1:50053"
+    explanation_address: Address = "127.0.0.1:50054"
 
     candidates: int = Field(500, ge=1, le=5_000, description="how many items one request ranks")
     feature_budget_ms: float = Field(200.0, gt=0, description="then the person counts as unknown")
@@ -33,6 +38,13 @@ class Settings(BaseSettings):
     popular_items: int = Field(1_000, ge=1, le=5_000, description="items the gateway remembers for that")
     grace_s: float = Field(10.0, gt=0, description="how long requests in flight may take at the end")
     max_body_bytes: int = Field(2 * 2**20, ge=1_024)
+    kafka_bootstrap: str = Field("", description="host:port,… of the brokers; empty: the home alone")
+    kafka_replicas: int = Field(1, ge=1, le=9, description="of the topics that are made at the start")
+    decision_queue_bytes: int = Field(64 * 2**20, ge=2**16, description="of decisions in memory until they are logged")
+    decision_disk_bytes: int = Field(
+        2**30, ge=2**16, description="of decisions on disk: kept, or waiting for the broker"
+    )
+    decision_free_bytes: int = Field(256 * 2**20, ge=0, description="left free on the disk: events need room too")
     body_s: float = Field(10.0, gt=0, description="how long a request's body may take to arrive")
 
     def budget_s(self, stage: str, requests: int = 1) -> float:

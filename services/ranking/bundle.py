@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,8 @@ import pyarrow.parquet as pq
 from winnow.artifacts import Bundle
 from winnow.errors import BundleRefused
 from winnow.features import ItemStats, Schema
-from winnow.inference import ORT_ERRORS, Model, check_samples, check_tables
+from winnow.inference import Model, ModelHost, check_samples, check_tables
 from winnow.types import HEADS
-
-LoadModel = Callable[[Path], Model]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,18 +35,19 @@ class RankingBundle:
     stats_at: float
 
 
-def load(bundle: Bundle, model: LoadModel) -> RankingBundle:
-    """Read the files of an opened bundle and check them; BundleRefused with the reason."""
+def load(bundle: Bundle, host: ModelHost) -> RankingBundle:
+    """Read the files of an opened bundle, load its models on `host` and check both; BundleRefused with the reason.
+    What else the host raises says nothing about the bundle."""
     try:
-        return _load(bundle, model)
-    except (KeyError, ValueError, TypeError, OSError, pa.ArrowException, *ORT_ERRORS) as wrong:
+        return _load(bundle, host)
+    except (KeyError, ValueError, TypeError, OSError, pa.ArrowException) as wrong:
         raise BundleRefused(f"{bundle.path.name}: {type(wrong).__name__}: {wrong}") from wrong
 
 
-def _load(bundle: Bundle, model: LoadModel) -> RankingBundle:
+def _load(bundle: Bundle, host: ModelHost) -> RankingBundle:
     facts, vocabularies = bundle.facts, bundle.vocabularies()
     sizes = {name: int(facts["sizes"][name]) for name in ("user_vectors", "item_vectors", "embedding", "hidden")}
-    models = {name: model(bundle.file(f"{name}.onnx")) for name in ("user_net", "item_net", "cross")}
+    models = host.load(bundle, ("user_net", "item_net", "cross"))
     check_samples(bundle.file("samples.npz"), models)
     schemas = {name: Schema.from_json(facts["schemas"][name], vocabularies) for name in ("user", "item")}
     for name, schema in schemas.items():

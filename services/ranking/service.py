@@ -8,7 +8,8 @@ two requests.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,7 @@ class RankingService:
         self._worker = worker
         self._upkeep = Upkeep("ranking-upkeep", self._absorb)
         self._model: Model | None = None
-        self._kept: Model | None = None  # the model that upkeep looked after last
+        self._kept: Callable[[], Model | None] = lambda: None  # that upkeep looked after last; not kept alive by it
         self._changes = 0
         self._buffers = threading.local()
 
@@ -91,8 +92,8 @@ class RankingService:
     def _absorb(self, rows: Rows) -> None:
         model = self._model
         if model is not None:
-            model.items.absorb(rows if model is self._kept else model.items.stale())
-            self._kept = model
+            model.items.absorb(rows if model is self._kept() else model.items.stale())
+            self._kept = weakref.ref(model)
 
     # ------------------------------------------------------------------------------------------ one request
 

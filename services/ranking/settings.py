@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from winnow.serving.address import Address
+from winnow.serving.triton_settings import TritonSettings
 
 
-class Settings(BaseSettings):
+class Settings(TritonSettings):
     """`ranking_address` is where the service listens. `default_objectives` weigh the heads (click, convert, value)
     where a request does not."""
 
@@ -18,8 +21,8 @@ class Settings(BaseSettings):
     home: Path = Path("build/homes/ml-100k")
     mlflow_uri: str = Field("", description="registry of bundles; empty: the home's own")
     bundle_every_s: float = Field(2.0, gt=0, description="how often the champion alias is looked up")
-    feature_address: str = "127.0.0.1:50051"
-    ranking_address: str = "127.0.0.1:50053"
+    feature_address: Address = "127.0.0.1:50051"
+    ranking_address: Address = "127.0.0.1:50053"
     ranking_threads: int = Field(1, ge=1, le=256, description="rankings at a time, each on one core")
     ranking_max_waiting: int = Field(256, ge=1, description="calls at once before more are refused")
     redis_url: str = Field("", repr=False, description="redis://host:port/0, which tells of changed items; empty: none")

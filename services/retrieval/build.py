@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 
 from services.retrieval.bundle import load
@@ -17,9 +18,10 @@ from services.retrieval.sources.tower import Tower
 from services.retrieval.sources.trending import Trending
 from winnow.artifacts import Bundle
 from winnow.catalogue import Catalogue
-from winnow.inference import OnnxModel
+from winnow.inference import InProcess, ModelHost
 from winnow.registry import MlflowRegistry
 from winnow.serving.bundles import follow_bundle
+from winnow.serving.model_host import triton_host
 from winnow.worker import Worker
 
 
@@ -46,12 +48,20 @@ def build(settings: Settings, catalogue: Catalogue) -> RetrievalService:
     return RetrievalService(catalogue, sources, absorb, blends, worker)
 
 
-def load_bundle(service: RetrievalService, bundle: Bundle) -> Model:
-    """A bundle ready to be used by this service; BundleRefused with the reason. Takes seconds: run it in a thread."""
-    return service.load(load(bundle, OnnxModel))
+def host_of(settings: Settings) -> ModelHost:
+    """Where the models run: in this process, or on the Triton that the settings name."""
+    return triton_host(settings) if settings.triton_address else InProcess()
+
+
+def load_bundle(service: RetrievalService, bundle: Bundle, host: ModelHost | None = None) -> Model:
+    """A bundle ready to be used by this service, in this process where no host is named; BundleRefused with the
+    reason. Takes seconds: run it in a thread."""
+    return service.load(load(bundle, host or InProcess()))
 
 
 async def follow(settings: Settings, service: RetrievalService) -> None:
     """Keep the service on the registry's champion, for ever."""
     registry = MlflowRegistry(settings.registry_uri, settings.home / "state" / "bundles")
-    await follow_bundle(registry, "retrieval", partial(load_bundle, service), service.use, settings.bundle_every_s)
+    with closing(host_of(settings)) as host:
+        beside = partial(load_bundle, service, host=host)
+        await follow_bundle(registry, "retrieval", beside, service.use, settings.bundle_every_s)

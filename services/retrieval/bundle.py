@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,8 @@ from services.retrieval.index import VectorIndex, read_index
 from winnow.artifacts import Bundle
 from winnow.errors import BundleRefused
 from winnow.features import Ints, Schema
-from winnow.inference import ORT_ERRORS, Model, check_samples, check_tables
+from winnow.inference import Model, ModelHost, check_samples, check_tables
 from winnow.types import HISTORY, Floats
-
-LoadModel = Callable[[Path], Model]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,20 +51,21 @@ class RetrievalBundle:
     recent: npt.NDArray[np.float64]
 
 
-def load(bundle: Bundle, model: LoadModel) -> RetrievalBundle:
-    """Read the files of an opened bundle and check them; BundleRefused with the reason."""
+def load(bundle: Bundle, host: ModelHost) -> RetrievalBundle:
+    """Read the files of an opened bundle, load its models on `host` and check both; BundleRefused with the reason.
+    What else the host raises says nothing about the bundle."""
     try:
-        return _load(bundle, model)
-    except (KeyError, ValueError, TypeError, OSError, pa.ArrowException, *ORT_ERRORS) as wrong:
+        return _load(bundle, host)
+    except (KeyError, ValueError, TypeError, OSError, pa.ArrowException) as wrong:
         raise BundleRefused(f"{bundle.path.name}: {type(wrong).__name__}: {wrong}") from wrong
 
 
-def _load(bundle: Bundle, model: LoadModel) -> RetrievalBundle:
+def _load(bundle: Bundle, host: ModelHost) -> RetrievalBundle:
     facts, vocabularies = bundle.facts, bundle.vocabularies()
     dim, items = int(facts["dim"]), int(facts["items"])
     require(int(facts["history"]) == HISTORY, f"reads a history of {facts['history']}, this release keeps {HISTORY}")
     require(float(facts["value_std"]) > 0, "facts.value_std must be above 0")
-    towers = {name: model(bundle.file(f"{name}.onnx")) for name in ("item_tower", "user_tower")}
+    towers = host.load(bundle, ("item_tower", "user_tower"))
     check_samples(bundle.file("samples.npz"), towers)
     item_ids = [str(item_id) for item_id in bundle.json("item_ids.json")]
     require(0 < items == len(item_ids) == len(set(item_ids)), f"item_ids.json needs {items} distinct ids, one at least")

@@ -6,6 +6,7 @@ thread keeps the tables current. One bundle at a time serves; `use` switches bet
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -54,7 +55,7 @@ class RetrievalService:
         self._worker = worker
         self._upkeep = Upkeep("retrieval-upkeep", self._absorb)
         self._model: Model | None = None
-        self._kept: Model | None = None  # the model that upkeep looked after last
+        self._kept: Callable[[], Model | None] = lambda: None  # that upkeep looked after last; not kept alive by it
         self._changes = 0
         self._size = 0  # rows that every table besides the model's covers
         self._open = np.empty(0, np.bool_)  # known rows that are available; replaced when that changes
@@ -129,8 +130,8 @@ class RetrievalService:
             self._size = max(self._size, int(rows.max()) + 1)
         model = self._model
         if model is not None:
-            model.absorb(rows if model is self._kept else model.stale())
-            self._kept = model
+            model.absorb(rows if model is self._kept() else model.stale())
+            self._kept = weakref.ref(model)
 
     # ------------------------------------------------------------------------------------------ on the loop
 

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from winnow.serving.address import Address
+from winnow.serving.triton_settings import TritonSettings
 
 
-class Settings(BaseSettings):
+class Settings(TritonSettings):
     """`retrieval_address` is where the service listens. Shares, weights and floors are per source
     (`services.retrieval.merge.Blend`); text only competes when a query brings words."""
 
@@ -18,8 +21,8 @@ class Settings(BaseSettings):
     home: Path = Path("build/homes/ml-100k")
     mlflow_uri: str = Field("", description="registry of bundles; empty: the home's own")
     bundle_every_s: float = Field(2.0, gt=0, description="how often the champion alias is looked up")
-    feature_address: str = "127.0.0.1:50051"
-    retrieval_address: str = "127.0.0.1:50052"
+    feature_address: Address = "127.0.0.1:50051"
+    retrieval_address: Address = "127.0.0.1:50052"
     retrieval_threads: int = Field(1, ge=1, le=256, description="searches at a time, each on one core")
     retrieval_max_waiting: int = Field(256, ge=1, description="calls at once before more are refused")
     retrieval_shares: Mapping[str, float] = {

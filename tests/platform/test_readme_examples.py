@@ -88,7 +88,7 @@ def test_the_command_line_gets_the_same_answer_over_rest_and_grpc(platform: Plat
     def asked(*where: str) -> list[str]:
         shown = CliRunner().invoke(app, ["recommend", "--user", "u1", "-n", "7", "--json", *where])
         assert shown.exit_code == 0, shown.output
-        return [line["item_id"] for line in json.loads(shown.output)["items"]]
+        return [line["item_id"] for line in json.loads(shown.stdout)["items"]]
 
     over_rest = asked("--url", f"http://127.0.0.1:{platform.rest}")
     assert len(over_rest) == 7
@@ -101,7 +101,7 @@ def test_a_request_can_be_traced_beside_a_platform_that_serves_the_home(
 ) -> None:
     monkeypatch.setenv("WINNOW_MLFLOW_URI", registry)
     words = ["trace", "--user", "u1", "--home", str(place)]
-    traced = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)
+    traced = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     assert [stage["stage"] for stage in traced["stages"]] == [
         "feature",
         "retrieval",

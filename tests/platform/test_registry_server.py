@@ -32,6 +32,13 @@ def test_a_bundle_travels_through_a_server_and_outlives_it(tmp_path: Path) -> No
         assert [child.name for child in (tmp_path / "b").iterdir()] == [folder.name], "no half download stays"
         with pytest.raises(NotFound):
             serving.fetch(Version("retrieval", "99"))
+        other = trainer.register(bundle(tmp_path / "other", "other"))
+        assert (trainer.fetch(other) / "words.json").is_file()
+        files = len(list((home / "mlartifacts").rglob("words.json")))
+        trainer.forget(other)
+        assert len(list((home / "mlartifacts").rglob("words.json"))) == files - 1
+        with pytest.raises(NotFound):
+            trainer.fetch(other)
     with pytest.raises(Unavailable):
         serving.champion("retrieval")
     assert serving.fetch(version) == folder

@@ -24,7 +24,7 @@ from training.ranking_loss import LossWeights, list_loss, loss_of
 from training.split import split
 from training.train_ranking import RankingSettings, fit_ranker, logits_of, train
 from winnow.artifacts import Bundle, open_bundle
-from winnow.inference import OnnxModel, check_samples
+from winnow.inference import InProcess, OnnxModel, check_samples
 
 QUICK = RankingSettings(loop=LoopSettings(epochs=12, lr=3e-3, weight_decay=1e-2, warmup_steps=5), moments=64, threads=1)
 
@@ -62,7 +62,7 @@ def test_every_head_is_calibrated_on_lists_it_was_not_fitted_on(bundle: Bundle) 
 
 
 def test_the_bundle_is_one_that_serving_takes(bundle: Bundle, lists: Impressions) -> None:
-    loaded = load_for_serving(open_bundle(bundle.path, "ranking"), OnnxModel)
+    loaded = load_for_serving(open_bundle(bundle.path, "ranking"), InProcess())
     assert loaded.id == bundle.id == bundle.path.name
     assert loaded.candidates == tuple(lists.facts["candidates"])
     check_samples(bundle.file("samples.npz"), {"plain": OnnxModel(bundle.file("plain.onnx"))})

@@ -3,24 +3,29 @@
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from services.retrieval.bundle import load as load_for_serving
 from services.retrieval.bundle import no_history
+from tests.training.test_loop import steps_done
 from tests.training.worlds import COLOURS, colour_world
 from training.dataset import Dataset
 from training.loop import LoopSettings
 from training.models.two_tower import TowerSizes
-from training.retrieval_bundle import Trained, write_index
+from training.refresh import made_again, refresh
+from training.retrieval_bundle import Trained
 from training.split import Split, split
 from training.train_retrieval import Probe, RetrievalSettings, fit_towers, gain, train
-from winnow.artifacts import Bundle, open_bundle
+from training.vector_index import write_index
+from winnow.artifacts import Bundle, file_hashes, open_bundle
 from winnow.features import ItemView, UserView
-from winnow.inference import OnnxModel
+from winnow.inference import InProcess
 from winnow.types import HISTORY, Context, Floats, Item, Person, UserState
 
 ROOT = Path(__file__).parents[2]
@@ -56,11 +61,23 @@ def trained(dataset: Dataset, parts: Split) -> Trained:
     return fit_towers(dataset, parts, SETTINGS, None)
 
 
+def test_two_threads_train_the_same_towers_twice(dataset: Dataset, parts: Split) -> None:
+    """Sums of several threads come in any order unless they are told otherwise."""
+    settings, before = replace(SETTINGS, loop=replace(SETTINGS.loop, epochs=1), windows=32), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        one, two = (fit_towers(dataset, parts, settings, None).model.state_dict() for _ in range(2))
+    finally:
+        torch.set_num_threads(before)
+    for name, weights in one.items():
+        assert torch.equal(weights, two[name]), name
+
+
 class Serving:
     """The towers of a bundle, as a service asks them."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.loaded = load_for_serving(bundle, OnnxModel)
+        self.loaded = load_for_serving(bundle, InProcess())
         self.colour = np.array([int(item_id[1:]) % 3 for item_id in self.loaded.item_ids])
 
     def item(self, item: Item) -> Floats:
@@ -168,6 +185,54 @@ def test_nothing_after_the_training_part_is_in_the_bundle(
     assert len(other.known.acts) < len(trained.known.acts)
 
 
+def test_a_refresh_rewound_to_the_training_part_is_what_training_left(
+    dataset: Dataset, parts: Split, bundle: Bundle, tmp_path: Path
+) -> None:
+    """Not a byte of a file differs, so a ranker that learns over it learns over no answer."""
+    fresh = refresh(bundle, dataset, tmp_path, now=float(dataset.acts.at.max()))
+    assert fresh is not None
+    assert file_hashes(fresh.bundle)["follows_rows.npy"] != file_hashes(bundle)["follows_rows.npy"]
+    back = made_again(fresh.bundle, dataset, parts.train, tmp_path)
+    assert file_hashes(back) == file_hashes(bundle)
+    assert back.facts["stats_at"] == bundle.facts["stats_at"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.training.test_retrieval_training import kept_in, SETTINGS
+from training.dataset import load
+from training.split import split
+from training.train_retrieval import train
+
+dataset = load(Path(sys.argv[1]))
+train(dataset, split(dataset, "evaluate"), kept_in(Path(sys.argv[2])), Path(sys.argv[3]))
+"""
+
+
+def kept_in(checkpoint: Path) -> RetrievalSettings:
+    """The settings of this module with a checkpoint after every step."""
+    return replace(SETTINGS, loop=replace(SETTINGS.loop, checkpoint=checkpoint, checkpoint_every_s=0.0))
+
+
+def test_a_training_that_is_killed_goes_on_and_leaves_the_same_bundle(
+    home: Path, dataset: Dataset, parts: Split, bundle: Bundle, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "retrieval.ckpt"
+    script = [sys.executable, "-c", KILLED, str(home), str(checkpoint), str(tmp_path)]
+    process = subprocess.Popen(script, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    until = time.monotonic() + 120
+    while steps_done(checkpoint) < 20 and time.monotonic() < until:
+        time.sleep(0.01)
+    process.kill()
+    process.wait(10)
+    assert steps_done(checkpoint) >= 20
+    assert not list(tmp_path.glob("*/manifest.json")), "it was killed too late"
+    resumed = train(dataset, parts, kept_in(checkpoint), tmp_path)
+    assert resumed is not None
+    assert resumed.id == bundle.id
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_bundle(home: Path, dataset: Dataset) -> None:
     command = "-m torch.distributed.run --standalone --nproc-per-node 2 -m training.train_retrieval --preset quick"
@@ -185,7 +250,7 @@ def test_two_processes_train_one_bundle(home: Path, dataset: Dataset) -> None:
 
 
 def test_vectors_in_clusters_are_searched_in_few_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.retrieval_bundle.CELLS_FROM", 10_000)
+    monkeypatch.setattr("training.vector_index.CELLS_FROM", 10_000)
     rng = np.random.default_rng(0)
     centres = unit(rng.standard_normal((100, 128), np.float32))
     vectors = unit(np.repeat(centres, 100, axis=0) + 0.05 * rng.standard_normal((10_000, 128), np.float32))
@@ -198,8 +263,8 @@ def test_vectors_in_clusters_are_searched_in_few_cells(tmp_path: Path, monkeypat
 def test_vectors_without_clusters_are_compared_in_half_precision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.retrieval_bundle.CELLS_FROM", 10_000)
-    monkeypatch.setattr("training.retrieval_bundle.MOST_PROBES", 32)
+    monkeypatch.setattr("training.vector_index.CELLS_FROM", 10_000)
+    monkeypatch.setattr("training.vector_index.MOST_PROBES", 32)
     rng = np.random.default_rng(0)
     vectors = unit(rng.standard_normal((10_000, 128), np.float32))
     found = write_index(tmp_path, vectors, unit(rng.standard_normal((50, 128), np.float32)))

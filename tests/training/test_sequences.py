@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.worlds import dataset_of
+from training.batches import TrainingBatches, cut
 from training.dataset import Dataset
-from training.sequences import Sequences, TrainingBatches, Values, cut
+from training.sequences import Sequences, Values, person_facts
 from training.split import split
-from training.train_retrieval import person_facts, schemas_of
+from training.train_retrieval import schemas_of
 from winnow.acts import TYPES
 from winnow.features import Schema, UserView
 from winnow.types import HISTORY, Context

@@ -75,7 +75,10 @@ def header(file: Path) -> list[str]:
 
 
 def csv_frames(file: Path, wanted: list[str]) -> Iterator[pl.DataFrame]:
-    """Every value as text. A line with too few or too many values becomes a fault."""
+    """Every value as text. A line with too few or too many values becomes a fault, one that is not UTF-8 too.
+
+    The parser reads Latin-1, in which every byte is a character: it stops at the first byte that is not UTF-8.
+    """
     names = header(file)
     faults: list[tuple[int, str]] = []
 
@@ -85,18 +88,42 @@ def csv_frames(file: Path, wanted: list[str]) -> Iterator[pl.DataFrame]:
 
     reader = pcsv.open_csv(
         file,
-        pcsv.ReadOptions(block_size=BLOCK_BYTES, column_names=names, skip_rows=1, use_threads=False),
+        pcsv.ReadOptions(
+            block_size=BLOCK_BYTES, column_names=names, skip_rows=1, use_threads=False, encoding="latin-1"
+        ),
         pcsv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
-        pcsv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()), include_columns=wanted),
+        pcsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), include_columns=wanted),
     )
     good, told = 0, 0
     for batch in reader:
-        frame = pl.DataFrame(pa.Table.from_batches([batch])).with_columns(pl.all().cast(pl.String, strict=False))
+        frame = as_utf8(pl.DataFrame(pa.Table.from_batches([batch])))
         lines = numbered(good, batch.num_rows, [line - 1 for line, _ in faults])
         good += batch.num_rows
         yield pl.concat([frame.with_columns(pl.Series("row", lines)), faulty(faults[told:])], how="diagonal")
         told = len(faults)
     yield faulty(faults[told:])
+
+
+def as_utf8(frame: pl.DataFrame) -> pl.DataFrame:
+    """Text that was read as Latin-1, read as what it is; `fault` names the columns of a row that are not UTF-8."""
+    faults = pl.Series("fault", [None] * frame.height, pl.String)
+    for name in frame.columns:
+        column = frame[name]
+        rows = (column.str.len_bytes() > column.str.len_chars()).fill_null(False).arg_true()
+        if not len(rows):
+            continue
+        read = [utf8(text) for text in column.gather(rows)]
+        frame = frame.with_columns(column.scatter(rows, pl.Series(read, dtype=pl.String)))
+        wrong = [row for row, text in zip(rows, read, strict=True) if text is None]
+        faults = faults.scatter(wrong, f"{name} is not UTF-8")
+    return frame.with_columns(faults) if faults.count() else frame
+
+
+def utf8(latin: str) -> str | None:
+    try:
+        return latin.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 def numbered(good: int, count: int, skipped: list[int]) -> np.ndarray[Any, np.dtype[np.int64]]:

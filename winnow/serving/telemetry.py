@@ -42,6 +42,17 @@ HOT_WRITES = Counter(
 )
 HOT_BEHIND = Gauge("winnow_hot_behind_rows", "Positions of the event log that Redis may lack")
 ITEM_CHANGES = Counter("winnow_item_changes_total", "Catalogue writes told to Redis, or not", ["outcome"])
+ACKNOWLEDGED = Counter(
+    "winnow_events_acknowledged_total", "Calls with events answered, by what had them: disk, or broker too", ["by"]
+)
+FORWARDED = Counter("winnow_forwarded_total", "Rows of a log that the broker has acknowledged", ["topic"])
+BACKLOG_ROWS = Gauge("winnow_forward_backlog_rows", "Rows on disk that the broker lacks", ["topic"])
+BACKLOG_SECONDS = Gauge("winnow_forward_backlog_seconds", "Age of the oldest row that the broker lacks", ["topic"])
+DECISIONS = Counter("winnow_decisions_total", "Decisions logged, by where they went: broker or disk", ["to"])
+DECISIONS_DROPPED = Counter("winnow_decisions_dropped_total", "Decisions that found no room", ["reason"])
+DECISIONS_WAITING = Gauge("winnow_decisions_disk_bytes", "Decisions on disk: kept, or waiting for the broker")
+CONSUMED = Counter("winnow_consumed_total", "Messages whose effect is done", ["topic", "group"])
+DEAD_LETTERS = Counter("winnow_dead_letters_total", "Messages that could not be read", ["topic", "reason"])
 BUNDLES_REFUSED = Counter("winnow_bundles_refused_total", "Bundles that failed their checks at load", ["kind"])
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}

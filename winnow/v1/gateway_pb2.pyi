@@ -53,6 +53,7 @@ class RecommendRequest(_message.Message):
     OBJECTIVES_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
     n: _builtins.int
     """Absent means 10."""
     offset: _builtins.int
@@ -60,6 +61,8 @@ class RecommendRequest(_message.Message):
     explain: _builtins.bool
     """Absent means true."""
     include_seen: _builtins.bool
+    token: _builtins.str
+    """Of a receipt: the answer says whether it includes those events."""
     @_builtins.property
     def person(self) -> _types_pb2.Person: ...
     @_builtins.property
@@ -83,10 +86,11 @@ class RecommendRequest(_message.Message):
         objectives: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         explain: _builtins.bool | None = ...,
         include_seen: _builtins.bool = ...,
+        token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_explain", b"_explain", "_n", b"_n", "context", b"context", "explain", b"explain", "filter", b"filter", "n", b"n", "person", b"person"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_explain", b"_explain", "_n", b"_n", "context", b"context", "exclude", b"exclude", "explain", b"explain", "filter", b"filter", "include_seen", b"include_seen", "n", b"n", "objectives", b"objectives", "offset", b"offset", "person", b"person", "query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_explain", b"_explain", "_n", b"_n", "context", b"context", "exclude", b"exclude", "explain", b"explain", "filter", b"filter", "include_seen", b"include_seen", "n", b"n", "objectives", b"objectives", "offset", b"offset", "person", b"person", "query", b"query", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__explain: _TypeAlias = _typing.Literal["explain"]  # noqa: Y015
     _WhichOneofArgType__explain: _TypeAlias = _typing.Literal["_explain", b"_explain"]  # noqa: Y015
@@ -327,6 +331,60 @@ class Recommended(_message.Message):
 Global___Recommended: _TypeAlias = Recommended  # noqa: Y015
 
 @_typing.final
+class Watermarks(_message.Message):
+    """How new an answer is. 0 and empty mean: not known."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class BundlesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    CATALOGUE_FIELD_NUMBER: _builtins.int
+    BUNDLES_FIELD_NUMBER: _builtins.int
+    events: _builtins.int
+    """Log positions of the newest event, of the newest event in the features, of the newest item."""
+    features: _builtins.int
+    catalogue: _builtins.int
+    @_builtins.property
+    def bundles(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Bundle of each model."""
+
+    def __init__(
+        self,
+        *,
+        events: _builtins.int = ...,
+        features: _builtins.int = ...,
+        catalogue: _builtins.int = ...,
+        bundles: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundles", b"bundles", "catalogue", b"catalogue", "events", b"events", "features", b"features"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Watermarks: _TypeAlias = Watermarks  # noqa: Y015
+
+@_typing.final
 class Answer(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -377,10 +435,14 @@ class Answer(_message.Message):
     SKIPPED_FIELD_NUMBER: _builtins.int
     WATERMARK_FIELD_NUMBER: _builtins.int
     TOOK_MS_FIELD_NUMBER: _builtins.int
+    WATERMARKS_FIELD_NUMBER: _builtins.int
+    TOKEN_INCLUDED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     variant: _builtins.str
     watermark: _builtins.int
     """Log position of the newest event the answer includes."""
+    token_included: _builtins.bool
+    """Whether the events of the request's token are in it; absent where the request had none."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recommended]: ...
     @_builtins.property
@@ -393,6 +455,8 @@ class Answer(_message.Message):
     def took_ms(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Milliseconds per stage, and `total`."""
 
+    @_builtins.property
+    def watermarks(self) -> Global___Watermarks: ...
     def __init__(
         self,
         *,
@@ -403,11 +467,15 @@ class Answer(_message.Message):
         skipped: _abc.Iterable[_builtins.str] | None = ...,
         watermark: _builtins.int = ...,
         took_ms: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        watermarks: Global___Watermarks | None = ...,
+        token_included: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_token_included", b"_token_included", "token_included", b"token_included", "watermarks", b"watermarks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundles", b"bundles", "items", b"items", "request_id", b"request_id", "skipped", b"skipped", "took_ms", b"took_ms", "variant", b"variant", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_token_included", b"_token_included", "bundles", b"bundles", "items", b"items", "request_id", b"request_id", "skipped", b"skipped", "token_included", b"token_included", "took_ms", b"took_ms", "variant", b"variant", "watermark", b"watermark", "watermarks", b"watermarks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__token_included: _TypeAlias = _typing.Literal["token_included"]  # noqa: Y015
+    _WhichOneofArgType__token_included: _TypeAlias = _typing.Literal["_token_included", b"_token_included"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__token_included) -> _WhichOneofReturnType__token_included | None: ...
 
 Global___Answer: _TypeAlias = Answer  # noqa: Y015

@@ -9,7 +9,15 @@ import grpc.aio
 
 from winnow.filters import Filter, check_filter
 from winnow.ports import Recommender
-from winnow.requests import Answer, Readiness, Recommended, RecommendRequest, SimilarRequest, TrendingRequest
+from winnow.requests import (
+    Answer,
+    Readiness,
+    Recommended,
+    RecommendRequest,
+    SimilarRequest,
+    TrendingRequest,
+    Watermarks,
+)
 from winnow.serving.calls import Caller
 from winnow.serving.serve import Registration
 from winnow.types import HEADS, Event, Item, Receipt
@@ -41,6 +49,7 @@ def recommend_to(request: RecommendRequest) -> pb.RecommendRequest:
         objectives=request.objectives,
         explain=request.explain,
         include_seen=request.include_seen,
+        token=request.token,
     )
 
 
@@ -56,6 +65,7 @@ def recommend_of(message: pb.RecommendRequest) -> RecommendRequest:
         objectives=dict(message.objectives),
         explain=message.explain if message.HasField("explain") else True,
         include_seen=message.include_seen,
+        token=message.token,
     )
 
 
@@ -124,6 +134,14 @@ def recommended_of(message: pb.Recommended) -> Recommended:
     )
 
 
+def watermarks_to(marks: Watermarks) -> pb.Watermarks:
+    return pb.Watermarks(events=marks.events, features=marks.features, catalogue=marks.catalogue, bundles=marks.bundles)
+
+
+def watermarks_of(message: pb.Watermarks) -> Watermarks:
+    return Watermarks(message.events, message.features, message.catalogue, dict(message.bundles))
+
+
 def answer_to(answer: Answer) -> pb.Answer:
     return pb.Answer(
         request_id=answer.request_id,
@@ -133,6 +151,8 @@ def answer_to(answer: Answer) -> pb.Answer:
         skipped=answer.skipped,
         watermark=answer.watermark,
         took_ms=answer.took_ms,
+        watermarks=watermarks_to(answer.watermarks),
+        token_included=answer.token_included,
     )
 
 
@@ -145,6 +165,8 @@ def answer_of(message: pb.Answer) -> Answer:
         skipped=tuple(message.skipped),
         watermark=message.watermark,
         took_ms=dict(message.took_ms),
+        watermarks=watermarks_of(message.watermarks),
+        token_included=message.token_included if message.HasField("token_included") else None,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from winnow.errors import InvalidArgument
-from winnow.filters import MAX_DEPTH, All, Any, Filter, Not, Op, Term
+from winnow.filters import MAX_DEPTH, TOO_DEEP, All, Any, Filter, Not, Op, Term
 from winnow.requests import Readiness
 from winnow.types import (
     EARLIEST,
@@ -239,7 +239,7 @@ def parts_to(parts: Iterable[Filter]) -> pb.Filter.Parts:
 
 def filter_of(message: pb.Filter, depth: int = 1) -> Filter:
     if depth > MAX_DEPTH:
-        raise InvalidArgument(f"nested deeper than {MAX_DEPTH}", field="filter")
+        raise InvalidArgument(TOO_DEEP, field="filter")
     match message.WhichOneof("expression"):
         case "all":
             return All(tuple(filter_of(part, depth + 1) for part in message.all.parts))
@@ -268,11 +268,16 @@ def reason_of(message: pb.Reason) -> Reason:
 
 
 def receipt_to(receipt: Receipt) -> pb.Receipt:
-    return pb.Receipt(accepted=receipt.accepted, duplicates=receipt.duplicates, watermark=receipt.watermark)
+    return pb.Receipt(
+        accepted=receipt.accepted,
+        duplicates=receipt.duplicates,
+        watermark=receipt.watermark,
+        token=receipt.token,
+    )
 
 
 def receipt_of(message: pb.Receipt) -> Receipt:
-    return Receipt(message.accepted, message.duplicates, message.watermark)
+    return Receipt(message.accepted, message.duplicates, message.watermark, message.token)
 
 
 def readiness_to(readiness: Readiness) -> pb.Readiness:

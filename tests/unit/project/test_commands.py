@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-COMMANDS = ["demo", "trace", "test", "check", "evaluate", "bench", "setup", "format", "proto", "lock", "clean"]
+COMMANDS = [
+    *("demo", "trace", "up", "status", "down", "test", "check", "evaluate", "replay", "bench", "drill"),
+    *("setup", "format", "proto", "lock", "clean"),
+]
 
 
 def outside() -> dict[str, str]:
@@ -41,7 +44,7 @@ def test_make_alone_prints_every_command_with_one_line_of_help() -> None:
         (["evaluate", "DATA=ml-1m"], "-m cli evaluate --data ml-1m"),
         (["trace", "USER=405"], "-m cli trace --user 405"),
         (["bench"], "-m cli bench"),
-        (["test"], "-m pytest"),
+        (["test"], "-m pytest -n 2 --dist loadfile"),
     ],
 )
 def test_a_command_calls_one_line_of_python(arguments: list[str], command: str) -> None:
@@ -52,6 +55,10 @@ def test_trace_does_not_take_the_name_of_whoever_typed_it() -> None:
     result = make("trace")
     assert result.returncode == 2
     assert "make trace USER=" in result.stderr
+
+
+def test_trace_of_nobody_is_asked_whose_request() -> None:
+    assert "make trace USER=405" in planned("trace", "USER=")
 
 
 def test_every_command_runs_without_telemetry(tmp_path: Path) -> None:

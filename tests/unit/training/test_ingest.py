@@ -10,12 +10,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from cli.ingest import described
 from tests.events import click, features
 from tests.homes import SMALL, small_home
 from training.data import open_source
 from training.data.generated import generate
 from training.dataset import load
-from training.ingest import ingest, ingest_source
+from training.ingest import ingest, ingest_source, summary_of
 from winnow.errors import FailedPrecondition, NotFound
 
 
@@ -71,6 +72,26 @@ def test_a_home_that_is_being_served_is_left_alone(tmp_path: Path) -> None:
         small_home(tmp_path)
     asyncio.run(service.close())
     assert not (tmp_path / "dataset.json").exists()
+
+
+def test_a_second_ingestion_at_the_same_time_leaves_the_first_alone(tmp_path: Path) -> None:
+    def meanwhile() -> Iterator[pl.DataFrame]:
+        with pytest.raises(FailedPrecondition, match="is in use"):
+            ingest_source(generate(replace(SMALL, seed=6)), tmp_path)
+        yield from generate(SMALL).items()
+
+    summary = ingest_source(replace(generate(SMALL), items=meanwhile), tmp_path)
+    assert summary_of(tmp_path) == replace(summary, skipped=True)
+    assert not (tmp_path / ".ingest").exists()
+
+
+def test_of_an_item_id_that_comes_twice_the_last_row_counts(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("user_id,item_id,occurred_at\nu,a,1\nu,b,2\n", encoding="utf-8")
+    (tmp_path / "items.csv").write_text("item_id,title\na,first\nb,B\na,last\n", encoding="utf-8")
+    summary = ingest(str(tmp_path), tmp_path / "home")
+    assert (summary.items, summary.repeated_items) == (2, 1)
+    assert "last row" in described(summary)["repeated item ids"]
+    assert {item.item_id: item.title for item in load(tmp_path / "home").items} == {"a": "last", "b": "B"}
 
 
 def test_progress_is_told(tmp_path: Path) -> None:

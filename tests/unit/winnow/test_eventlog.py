@@ -154,7 +154,7 @@ from pathlib import Path
 from tests.unit.winnow.test_eventlog import rows
 from winnow import segments
 from winnow.canonical import EVENTS
-from winnow.errors import ResourceExhausted
+from winnow.errors import DiskFull
 from winnow.eventlog import Log
 
 async def run():
@@ -166,7 +166,7 @@ async def run():
         try:
             await log.append(rows(taken + 1, 1))
             taken += 1
-        except ResourceExhausted:
+        except DiskFull:
             refused += 1
             [file] = Path(sys.argv[1]).glob("live-*")
             assert segments.scan(file, last=True).end == file.stat().st_size, "half a frame is left"

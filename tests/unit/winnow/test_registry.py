@@ -14,7 +14,7 @@ import pytest
 
 from winnow.artifacts import Bundle, seal
 from winnow.errors import NotFound, Unavailable
-from winnow.registry import MlflowRegistry, Version, metric_name, model_name
+from winnow.registry import CHAMPION, MlflowRegistry, Version, metric_name, model_name
 
 
 def bundle(folder: Path, word: str = "one") -> Bundle:
@@ -126,10 +126,10 @@ def test_the_file_and_mlflow_give_the_same_answers(
 
     second = registry.register(bundle(home / "bundles" / "deleted", "deleted"))
     registry.promote(second)
-    assert registry.champion("retrieval") == registry._champion("retrieval") == second
+    assert registry.champion("retrieval") == registry._holder("retrieval", CHAMPION) == second
     assert registry._source(second) == registry._asked_source(second)
     MlflowClient(registry.uri, registry.uri).delete_model_version("winnow-retrieval", second.number)
-    assert registry.champion("retrieval") == registry._champion("retrieval")
+    assert registry.champion("retrieval") == registry._holder("retrieval", CHAMPION)
     for ask in (registry._source, registry._asked_source):
         with pytest.raises(NotFound):
             ask(second)
@@ -139,7 +139,7 @@ def test_a_file_of_another_layout_is_left_to_mlflow(tmp_path: Path, monkeypatch:
     sqlite3.connect(tmp_path / "mlflow.db").execute("CREATE TABLE other (name TEXT)").connection.close()
     registry = MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
     asked = Version("retrieval", "7", "from-mlflow")
-    monkeypatch.setattr(registry, "_champion", lambda kind: asked)
+    monkeypatch.setattr(registry, "_holder", lambda kind, alias: asked)
     assert registry.champion("retrieval") == asked
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from winnow.catalogue import Rows
-from winnow.errors import ResourceExhausted
+from winnow.errors import ResourceExhausted, Unavailable
+from winnow.pipeline import deadline_in, remaining_s
 from winnow.worker import Upkeep, Worker
 
 
@@ -103,4 +104,31 @@ async def test_a_bug_in_upkeep_is_raised_by_the_next_change_or_whoever_waits() -
         await upkeep.settled()
     with pytest.raises(ZeroDivisionError):
         upkeep.changed(np.asarray([2]))
+    upkeep.close()
+
+
+async def test_the_callers_deadline_holds_in_the_thread() -> None:
+    worker = Worker("test")
+    deadline_in(5.0)
+    assert 4.0 < await worker.run(remaining_s, 99.0) <= 5.0
+    deadline_in(None)
+    assert await worker.run(remaining_s, 99.0) == 99.0
+    worker.close()
+
+
+async def test_upkeep_waits_for_a_part_that_is_away_and_has_nobodys_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("winnow.worker.AGAIN_S", 0.01)
+    seen: list[tuple[list[int], float]] = []
+
+    def absorb(rows: Rows) -> None:
+        seen.append((rows.tolist(), remaining_s(99.0)))
+        if len(seen) < 3:
+            raise Unavailable("away")
+
+    upkeep = Upkeep("test", absorb)
+    deadline_in(5.0)
+    upkeep.changed(np.array([1]))
+    deadline_in(None)
+    await upkeep.settled()
+    assert seen == [([1], 99.0)] * 3
     upkeep.close()

@@ -21,6 +21,7 @@ from services.explanation.templates import TITLE_LETTERS, listed, text
 from tests.bundles import STATS_AT, make_items, make_user, tiny_retrieval_bundle
 from tests.contract.test_explanation_port import POPULARITY, items, queries
 from winnow.catalogue import Catalogue
+from winnow.home import DATASET
 from winnow.ports import ExplainQuery
 from winnow.types import Context, Item, Person, UserState, strings
 
@@ -67,6 +68,15 @@ def test_the_liked_value_is_a_setting() -> None:
     query = ExplainQuery(user, strings(["b"]), ((),))
     for lowest, expected in ((4.0, "Because you liked A film — also War"), (4.5, "A suggestion to try")):
         service = build(Settings(positive_value=lowest), catalogue_of(*written))
+        assert asyncio.run(service.explain([query]))[0][0].text == expected
+
+
+def test_the_liked_value_is_that_of_the_data_set_where_no_setting_says_another(tmp_path: Path) -> None:
+    written = [Item("a", "A film", categories=("War",)), Item("b", "Another", categories=("War",))]
+    query = ExplainQuery(make_user("u", ["zzz", "zzz", "a"]), strings(["b"]), ((),))  # rated 4
+    (tmp_path / DATASET).write_text('{"positive_value": 4.5}', encoding="utf-8")
+    for lowest, expected in ((None, "A suggestion to try"), (4.0, "Because you liked A film — also War")):
+        service = build(Settings(home=tmp_path, positive_value=lowest), catalogue_of(*written))
         assert asyncio.run(service.explain([query]))[0][0].text == expected
 
 

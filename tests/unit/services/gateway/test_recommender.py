@@ -5,14 +5,18 @@ from typing import Any
 
 import pytest
 
+from services.gateway.arrange import arrange
 from services.gateway.build import build
 from services.gateway.recommender import Gateway
 from services.gateway.settings import Settings
 from tests.gateways import ITEMS, Inner, gateway_over
+from tests.wirings import over_grpc
 from winnow.catalogue import Catalogue
+from winnow.decisions import Decision
 from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, ResourceExhausted, Unavailable, WinnowError
 from winnow.filters import Op, Term
-from winnow.requests import Answer, RecommendRequest, SimilarRequest, TrendingRequest
+from winnow.requests import Answer, RecommendRequest, SimilarRequest, TrendingRequest, Watermarks
+from winnow.tokens import token_of
 from winnow.types import EARLIEST, Event, EventType, Person
 
 SLOW_S = 0.5
@@ -168,6 +172,63 @@ async def test_an_event_that_cannot_be_made_durable_is_not_acknowledged() -> Non
         inner.trouble["feature"] = trouble
         with pytest.raises(Unavailable):
             await gateway.record([event])
+
+
+async def test_a_state_that_could_not_be_had_does_not_include_the_token() -> None:
+    inner = Inner()
+    gateway = gateway_over(inner)
+    event = Event("e", EventType.CLICK, "i1", EARLIEST, user_id="u")
+    token = (await gateway.record([event])).token
+    inner.watermark = inner.written
+    assert (await ask(gateway, token=token)).token_included is True
+    inner.trouble["feature"] = Unavailable("down")
+    lost = await ask(gateway, token=token)
+    assert (lost.token_included, lost.watermarks.events) == (False, 0)
+    assert lost.skipped == ("feature",)
+
+
+async def test_a_token_goes_over_grpc_as_it_goes_over_rest() -> None:
+    inner = Inner()
+    inner.watermark = inner.written
+    async with over_grpc("gateway", gateway_over(inner)) as client:
+        token = (await client.record([Event("e", EventType.CLICK, "i1", EARLIEST, user_id="u")])).token
+        request = RecommendRequest(Person("u"), token=token)
+        [answer] = await client.recommend([request])
+        assert answer.token_included is True
+        assert answer.watermarks == Watermarks(8, 8, 20, {"retrieval": "r", "ranking": "k"})
+        inner.watermark -= 1
+        assert (await client.recommend([request]))[0].token_included is False
+        assert (await client.recommend([RecommendRequest(Person("u"))]))[0].token_included is None
+
+
+async def test_each_request_of_a_batch_is_told_about_its_own_token() -> None:
+    inner = Inner()
+    requests = [RecommendRequest(Person("u"), token=token) for token in (token_of(7), "", token_of(8))]
+    answers = await gateway_over(inner).recommend(requests)
+    assert [answer.token_included for answer in answers] == [True, None, False]
+
+
+async def test_every_answer_is_logged_with_what_it_was_chosen_from() -> None:
+    inner = Inner()
+    gateway = gateway_over(inner)
+    logged: list[Decision] = []
+    gateway.decisions.log = logged.append  # type: ignore[method-assign]
+    answers = await gateway.recommend([RecommendRequest(Person("a"), n=2, offset=1), RecommendRequest(Person("b"))])
+    answers.append(await gateway.similar(SimilarRequest(("i1",), n=3)))
+    answers.append(await gateway.trending(TrendingRequest(3, person=Person("c"))))
+    inner.trouble["ranking"] = Unavailable("down")
+    answers.append(await ask(gateway))
+    assert [one.kind for one in logged] == ["recommend", "recommend", "similar", "trending", "recommend"]
+    for answer, one in zip(answers, logged, strict=True):
+        assert one.request_id == answer.request_id
+        assert one.candidates.item_ids[one.rows].tolist() == ids(answer)
+        assert (one.skipped, one.watermarks, one.variant) == (answer.skipped, answer.watermarks, answer.variant)
+        again = arrange(one.candidates, one.predictions, one.offset, len(one.rows))
+        assert again.tolist() == one.rows.tolist()
+        assert one.propensities.tolist() == [1.0] * len(one.rows)
+    assert [one.user.person.user_id for one in logged] == ["a", "b", "", "c", "u"]
+    assert (logged[0].offset, logged[0].context.at is None) == (1, False)
+    assert logged[-1].predictions is None
 
 
 async def test_batches_over_the_limit_are_refused_by_name() -> None:

@@ -10,9 +10,9 @@ import pytest
 from services.gateway.build import face
 from services.gateway.settings import Settings
 from tests.gateways import Inner, gateway_over
-from winnow.errors import Unavailable
+from winnow.errors import DiskFull, ResourceExhausted, Unavailable
 
-LIMIT = 10_000
+LIMIT = 30_000
 EVENT = {"event_id": "e", "type": "click", "item_id": "i1", "user_id": "u"}
 
 
@@ -73,6 +73,50 @@ async def test_similar_trending_and_item_facts(http: httpx.AsyncClient) -> None:
 async def test_events_come_one_or_many(http: httpx.AsyncClient) -> None:
     assert (await http.post("/v1/events", json=EVENT)).json()["accepted"] == 1
     assert (await http.post("/v1/events", json={"events": [EVENT, EVENT | {"event_id": "f"}]})).json()["accepted"] == 2
+
+
+async def test_a_token_of_events_is_answered_in_every_form_of_a_request(http: httpx.AsyncClient, inner: Inner) -> None:
+    token = (await http.post("/v1/events", json=EVENT)).json()["token"]
+    ask = {"user_id": "u", "n": 1, "token": token}
+    inner.watermark = inner.written
+    answers = [
+        (await http.post("/v1/recommendations", json=ask)).json(),
+        (await http.get("/v1/recommendations", params=ask)).json(),
+        *(await http.post("/v1/recommendations:batch", json={"requests": [ask]})).json()["answers"],
+    ]
+    assert [answer["token_included"] for answer in answers] == [True] * 3
+    inner.watermark -= 1
+    assert (await http.post("/v1/recommendations", json=ask)).json()["token_included"] is False
+    assert "token_included" not in (await http.post("/v1/recommendations", json={"user_id": "u"})).json()
+
+
+async def test_what_is_no_token_is_refused_by_name(http: httpx.AsyncClient) -> None:
+    problem(await http.post("/v1/recommendations", json={"user_id": "u", "token": "7"}), 422, "token")
+    problem(await http.get("/v1/recommendations", params={"user_id": "u", "token": "x" * 15}), 422, "token")
+    batch = {"requests": [{"user_id": "u"}, {"user_id": "u", "token": "no"}]}
+    problem(await http.post("/v1/recommendations:batch", json=batch), 422, "requests[1].token")
+
+
+async def test_every_answer_says_how_new_it_is(http: httpx.AsyncClient, inner: Inner) -> None:
+    told = [
+        (await http.post("/v1/recommendations", json={"user_id": "u"})).json(),
+        (await http.get("/v1/trending", params={"user_id": "u"})).json(),
+        (await http.get("/v1/trending")).json(),
+        (await http.get("/v1/items/i1/similar")).json(),
+    ]
+    assert [answer["watermarks"]["events"] for answer in told] == [7, 7, 0, 0], "0: nobody's events are in it"
+    assert {answer["watermarks"]["catalogue"] for answer in told} == {20}
+    assert told[0]["watermarks"]["features"] == 7
+    assert told[0]["watermarks"]["bundles"] == {"retrieval": "r", "ranking": "k"}
+
+
+async def test_a_full_disk_is_a_503_that_says_so(http: httpx.AsyncClient, inner: Inner) -> None:
+    inner.trouble["feature"] = DiskFull("the disk is full")
+    refused = problem(await http.post("/v1/events", json=EVENT), 503)
+    assert refused["type"] == "urn:winnow:problem:disk-full"
+    inner.trouble["feature"] = ResourceExhausted("busy")
+    answer = await http.post("/v1/recommendations", json={"user_id": "u"})
+    assert (answer.status_code, answer.json()["skipped"]) == (200, ["feature"])
 
 
 async def test_items_come_one_or_many(http: httpx.AsyncClient) -> None:
@@ -144,8 +188,26 @@ async def test_a_filter_nested_too_deep_is_refused(http: httpx.AsyncClient) -> N
     problem(await http.post("/v1/recommendations", json={"user_id": "u", "filter": tree}), 422, "filter")
     for _ in range(400):
         tree = {"all": [tree]}
-    answer = await http.post("/v1/recommendations", json={"user_id": "u", "filter": tree})
-    assert answer.status_code in (400, 422)
+    problem(await http.post("/v1/recommendations", json={"user_id": "u", "filter": tree}), 422, "filter")
+    batch = {"requests": [{"user_id": "u"}, {"user_id": "u", "filter": tree}]}
+    problem(await http.post("/v1/recommendations:batch", json=batch), 422, "requests[1].filter")
+    deepest = b'{"user_id": "u", "filter": ' + b'{"not":' * 3_000 + b"{}" + b"}" * 3_000 + b"}"
+    headers = {"content-type": "application/json"}
+    answer = await http.post("/v1/recommendations", content=deepest, headers=headers)
+    assert "at most 8 deep" in problem(answer, 422, "filter")["detail"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-type": "text/plain"}])
+async def test_a_body_that_is_not_declared_as_json_is_told_the_header(
+    http: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
+    answer = await http.post("/v1/events", content=b'{"event_id": "e"}', headers=headers)
+    assert "content-type: application/json" in problem(answer, 415, "content-type")["detail"]
+
+
+async def test_an_id_with_a_slash_is_shown_the_way(http: httpx.AsyncClient) -> None:
+    answer = await http.put("/v1/items/a%2Fb", json={"title": "T"})
+    assert "POST /v1/items:batch" in problem(answer, 404)["detail"]
 
 
 async def test_a_body_that_is_no_json_is_malformed(http: httpx.AsyncClient) -> None:

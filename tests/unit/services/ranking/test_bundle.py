@@ -15,7 +15,7 @@ from services.ranking.bundle import load
 from tests.bundles import make_items, tiny_ranking_bundle
 from winnow.artifacts import Bundle, open_bundle, seal
 from winnow.errors import BundleRefused
-from winnow.inference import OnnxModel
+from winnow.inference import InProcess
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_bundle_is_refused_with_the_reason_for(what: str, bundle: Bundle) -> N
     spoil, reason = SPOILED[what]
     spoiled = spoil(bundle)
     with pytest.raises(BundleRefused) as refused:
-        load(spoiled, OnnxModel)
+        load(spoiled, InProcess())
     assert reason in refused.value.detail
 
 
@@ -107,6 +107,6 @@ def test_a_changed_byte_is_refused_when_the_bundle_is_opened(bundle: Bundle) -> 
 
 
 def test_a_whole_bundle_is_loaded(bundle: Bundle) -> None:
-    loaded = load(resealed(bundle), OnnxModel)
+    loaded = load(resealed(bundle), InProcess())
     assert len(loaded.stats) == 50
     assert loaded.candidates[0] == "log_rank"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -104,3 +106,19 @@ async def test_bundles_are_swapped_between_two_requests_and_none_fails(shop: Sho
     assert set(heads) == {shop.ranking.id, newer.id}
     for answer in served:
         np.testing.assert_allclose(answer.heads, heads[answer.bundle], atol=1e-6)
+
+
+async def test_a_switch_lets_go_of_the_old_model(shop: Shop, request: pytest.FixtureRequest) -> None:
+    """Whoever hosts models unloads what nobody holds; serving keeps no cycles, so no collector is needed."""
+    gc.collect()
+    gc.disable()
+    request.addfinalizer(gc.enable)
+    catalogue = shop.catalogue()
+    with closing(shop.rank(catalogue)) as service:
+        put(service, catalogue, replace(shop.items[7], item_id="new"))
+        await service.settled()
+        assert service._model is not None
+        old = weakref.ref(service._model)
+        service.use(building.load_bundle(service, shop.ranking))
+        await service.settled()
+        assert old() is None

@@ -17,7 +17,7 @@ from services.retrieval.bundle import load
 from tests.bundles import make_items, tiny_retrieval_bundle
 from winnow.artifacts import Bundle, open_bundle, seal
 from winnow.errors import BundleRefused
-from winnow.inference import OnnxModel
+from winnow.inference import InProcess
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_bundle_is_refused_with_the_reason_for(what: str, bundle: Bundle) -> N
     spoil, reason = SPOILED[what]
     spoiled = spoil(bundle)
     with pytest.raises(BundleRefused) as refused:
-        load(spoiled, OnnxModel)
+        load(spoiled, InProcess())
     assert reason in refused.value.detail
 
 
@@ -156,11 +156,11 @@ def test_a_changed_byte_is_refused_when_the_bundle_is_opened(bundle: Bundle) -> 
 def test_a_pickle_is_not_read(bundle: Bundle) -> None:
     np.save(bundle.file("item_digests.npy"), np.asarray([{}] * 50, dtype=object), allow_pickle=True)
     with pytest.raises(BundleRefused, match="allow_pickle"):
-        load(resealed(bundle), OnnxModel)
+        load(resealed(bundle), InProcess())
 
 
 def test_a_whole_bundle_is_loaded(bundle: Bundle) -> None:
-    loaded = load(resealed(bundle), OnnxModel)
+    loaded = load(resealed(bundle), InProcess())
     assert len(loaded.item_ids) == 50
     assert loaded.index.kind == "flat"
     table = pa.table(pq.read_table(bundle.file("stats.parquet")))

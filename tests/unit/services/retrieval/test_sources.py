@@ -23,7 +23,7 @@ from services.retrieval.sources.trending import Trending
 from tests.bundles import STATS_AT, make_items, make_user, tiny_retrieval_bundle
 from winnow.catalogue import Catalogue
 from winnow.features import UserView
-from winnow.inference import OnnxModel
+from winnow.inference import InProcess
 from winnow.types import HISTORY, Context, EventType, Item
 
 N = 40
@@ -40,7 +40,7 @@ def catalogue() -> Catalogue:
 @pytest.fixture(scope="module")
 def model(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Model:
     """Item n is followed by n+1 (0.5) and n+2 (0.25) and goes together with n-1 (1.0)."""
-    bundle = load(tiny_retrieval_bundle(tmp_path_factory.mktemp("bundle"), make_items(N)), OnnxModel)
+    bundle = load(tiny_retrieval_bundle(tmp_path_factory.mktemp("bundle"), make_items(N)), InProcess())
     n = np.arange(N, dtype=np.int32)
     after = np.stack([n + 1, n + 2], axis=1)
     after[after >= N] = -1

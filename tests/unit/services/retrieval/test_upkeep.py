@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -178,3 +180,19 @@ async def test_two_ids_of_one_fingerprint_are_both_left_out(shop: Shop, monkeypa
 def test_the_digest_in_a_bundle_is_the_items(shop: Shop) -> None:
     digests = np.load(shop.retrieval.file("item_digests.npy"))
     assert digests.tolist() == [item_digest(item) for item in make_items(120)]
+
+
+async def test_a_switch_lets_go_of_the_old_model(shop: Shop, request: pytest.FixtureRequest) -> None:
+    """Whoever hosts models unloads what nobody holds; serving keeps no cycles, so no collector is needed."""
+    gc.collect()
+    gc.disable()
+    request.addfinalizer(gc.enable)
+    catalogue = shop.catalogue()
+    with closing(shop.retrieve(catalogue)) as service:
+        put(service, catalogue, replace(shop.items[7], item_id="new"))
+        await service.settled()
+        assert service._model is not None
+        old = weakref.ref(service._model)
+        service.use(building.load_bundle(service, shop.retrieval))
+        await service.settled()
+        assert old() is None

@@ -88,6 +88,21 @@ def test_good_rows_become_a_data_set_and_bad_ones_are_listed(place: Path, tmp_pa
     assert dataset.acts.value.tolist() == [1.5, 2.0, 3.0, 3.0]
 
 
+def test_a_byte_that_is_not_utf_8_costs_its_row_and_no_other(place: Path, tmp_path: Path) -> None:
+    lines = [
+        b"customer,sku,when,price",
+        "c1,café,2026-01-01,1".encode(),
+        b"c2,caf\xe9,2026-01-01,1",
+        b"c3,caf\xe9,2026",
+    ]
+    (place / "events.csv").write_bytes(b"\n".join([*lines, "Zoë,日本,2026-01-01,1".encode()]) + b"\n")
+    assert run(place, tmp_path / "home").events == 2
+    assert rejects(tmp_path / "home", "events") == {2: "sku is not UTF-8", 3: "3 values, the header has 4"}
+    dataset = load(tmp_path / "home")
+    assert {person.user_id for person in dataset.people} == {"c1", "Zoë"}
+    assert {"café", "日本"} <= {item.item_id for item in dataset.items}
+
+
 def test_the_same_data_as_parquet_says_the_same(place: Path, tmp_path: Path) -> None:
     run(place, tmp_path / "csv")
     good = [line for n, line in enumerate(EVENTS.splitlines()) if n in (0, 1, 2, 7, 8, 10)]

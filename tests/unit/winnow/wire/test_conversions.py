@@ -13,7 +13,8 @@ from winnow.errors import InvalidArgument
 from winnow.filters import All, Filter, Not, Op, Term
 from winnow.filters import Any as AnyOf
 from winnow.ports import ExplainQuery, RankQuery, RetrieveQuery
-from winnow.requests import Answer, Recommended, RecommendRequest, SimilarRequest, TrendingRequest
+from winnow.requests import Answer, Recommended, RecommendRequest, SimilarRequest, TrendingRequest, Watermarks
+from winnow.tokens import token_of
 from winnow.types import (
     HEADS,
     Candidates,
@@ -25,6 +26,7 @@ from winnow.types import (
     Person,
     Predictions,
     Reason,
+    Receipt,
     UserState,
     strings,
 )
@@ -195,6 +197,7 @@ sizes = {"n": st.integers(1, 100), "offset": st.integers(0, 400), "filter": mayb
         objectives=weights,
         explain=st.booleans(),
         include_seen=st.booleans(),
+        token=st.just("") | st.integers(0, 2**40).map(token_of),
         **sizes,
     )
 )
@@ -214,6 +217,7 @@ def test_a_trending_request_survives_the_wire(request: TrendingRequest) -> None:
     assert same(gateway.trending_of(gateway.trending_to(request)), request)
 
 
+positions = st.integers(0, 2**40)
 lines = st.builds(
     Recommended,
     item_id=ids,
@@ -237,10 +241,22 @@ lines = st.builds(
         skipped=st.lists(ids, max_size=2).map(tuple),
         watermark=st.integers(0, 2**40),
         took_ms=st.dictionaries(ids, numbers, max_size=3),
+        watermarks=st.builds(Watermarks, positions, positions, positions, maps),
+        token_included=st.sampled_from((None, True, False)),
     )
 )
 def test_an_answer_survives_the_wire(answer: Answer) -> None:
     assert same(gateway.answer_of(gateway.answer_to(answer)), answer)
+
+
+@given(st.builds(Receipt, positions, positions, positions, st.just("") | positions.map(token_of)))
+def test_a_receipt_survives_the_wire(receipt: Receipt) -> None:
+    assert types.receipt_of(types.receipt_to(receipt)) == receipt
+
+
+def test_an_older_gateway_knows_no_watermarks_and_no_token() -> None:
+    answer = gateway.answer_of(gateway.pb.Answer(request_id="r", watermark=3))
+    assert (answer.watermarks, answer.token_included) == (Watermarks(), None)
 
 
 def test_an_absent_number_is_the_default_and_zero_is_refused() -> None:

@@ -1,0 +1,49 @@
+"""Spark's streaming job, in one process of this machine; on a cluster spark-submit or an operator runs the same module.
+
+It comes up without Kafka and Redis and works once they answer, so it may be started in any order.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from parts.program import HOST, Program
+from winnow.errors import FailedPrecondition
+
+PROBE_S = 1.0
+READY_S = 120.0  # a JVM, a session and three queries, on a busy machine
+STOP_S = 45.0  # running batches end first
+RUNNING = "winnow_stream_running{"
+ROOT = Path(__file__).parents[1]
+
+
+def spark(
+    folder: Path, bootstrap: str, home: Path, redis_url: str, metrics_port: int, options: tuple[str, ...] = ()
+) -> Program:
+    """The job over a broker, a home and a Redis; `options` are further ones of `python -m jobs.stream`."""
+    if shutil.which("java") is None:
+        raise FailedPrecondition("Spark needs Java 17; apt-get install openjdk-17-jre-headless")
+    told = {
+        "--bootstrap": bootstrap,
+        "--home": str(home.absolute()),
+        "--redis": redis_url,
+        "--metrics-port": str(metrics_port),
+    }
+    command = (sys.executable, "-m", "jobs.stream", *(word for pair in told.items() for word in pair), *options)
+    env = {"PYTHONPATH": str(ROOT)}
+    return Program("spark", command, folder, lambda: answers(metrics_port), env, ready_s=READY_S, stop_s=STOP_S)
+
+
+def answers(port: int) -> str:
+    """Whether every query runs, by the job's own metrics."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=PROBE_S) as answer:
+            said = answer.read().decode()
+    except (OSError, urllib.error.URLError) as away:
+        return str(away)
+    states = [line.rsplit(" ", 1)[1] for line in said.splitlines() if line.startswith(RUNNING)]
+    return "" if states and set(states) == {"1.0"} else "not every query runs yet"

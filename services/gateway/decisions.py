@@ -1,0 +1,80 @@
+"""Every answer into the decision log, beside the request and never in its way.
+
+The request hands its decision to a queue of so many bytes; a thread encodes it and gives it to an outlet (disk or
+broker, `services.gateway.outlets`). What finds no room is counted, not waited for: a page never depends on this.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from winnow.decisions import Decision, key_of, size_bytes, to_json
+from winnow.serving.telemetry import DECISIONS_DROPPED
+from winnow.topics import Record
+from winnow.worker import endless
+
+BATCH = 100  # decisions delivered at a time
+PAUSE_S = 0.05  # for a batch to gather
+STOP_S = 5.0  # for what is queued when the process ends
+
+
+class Outlet(Protocol):
+    """Where decisions go. One thread at a time; no platform error leaves."""
+
+    def deliver(self, records: Sequence[Record]) -> None:
+        """Take each, or count it as dropped."""
+        ...
+
+    def idle(self) -> bool:
+        """Nothing new came: time for what waits. Whether more waits that can be delivered now."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class DecisionLog:
+    """A queue of at most `queue_bytes` in memory, and the thread that empties it. Without that thread nothing is kept:
+    a gateway that only answers a command has no decision log."""
+
+    def __init__(self, outlet: Outlet, *, queue_bytes: int) -> None:
+        self._outlet = outlet
+        self._limit_bytes = queue_bytes
+        self._queue: deque[tuple[Decision, int]] = deque()
+        self._running = False
+        self._stopping = threading.Event()
+        self._taken_bytes = 0  # only the request path writes this one,
+        self._done_bytes = 0  # and only the thread this one
+
+    @property
+    def waiting_bytes(self) -> int:
+        """About what is in memory and not delivered yet."""
+        return self._taken_bytes - self._done_bytes
+
+    def log(self, decision: Decision) -> None:
+        """Called on the request path: costs an append."""
+        size = size_bytes(decision)
+        if not self._running:
+            return
+        if self.waiting_bytes + size > self._limit_bytes:
+            DECISIONS_DROPPED.labels(reason="queue_full").inc()
+            return
+        self._taken_bytes += size
+        self._queue.append((decision, size))
+
+    async def run(self) -> None:
+        """Deliver, for ever; what is queued at the end is delivered still."""
+        self._running = True
+        await endless("decisions", self._deliver, self._stopping.set, stop_s=STOP_S)
+
+    def _deliver(self) -> None:
+        while self._queue or not self._stopping.is_set():
+            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            if batch:
+                self._outlet.deliver([Record(key_of(one), to_json(one)) for one, _ in batch])
+                self._done_bytes += sum(size for _, size in batch)
+            elif not self._outlet.idle():
+                self._stopping.wait(PAUSE_S)
+        self._outlet.close()
