@@ -8,6 +8,7 @@ is measured where it is installed: it reads the very rows that the direct reader
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import os
 import sys
@@ -178,9 +179,9 @@ def by_sdk(shop: Shop) -> dict[str, float]:
         "WINNOW_FEAST_REDIS": f"{shop.redis_url.removeprefix('redis://').removesuffix('/0')},db=0",
     }
     sys.path.insert(0, str(REPOSITORY))
-    import declarations
     from feast import FeatureStore
 
+    declarations = importlib.import_module("declarations")
     store = FeatureStore(str(REPOSITORY))
     of_items = [declarations.views[view.name] for view in SERVICES["item"]]
     store.apply([declarations.entities["item"], *of_items])
