@@ -1,4 +1,5 @@
-"""What Redis holds of one person beside the features: their last acts, what they have seen, counters, the session's taste.
+"""What Redis holds of one person beside the features: their last acts, what they have seen, counters, the session's
+taste, their traits.
 
     winnow:hot:mark                 "<log>:<position>"     the log that was written through, and up to where
     winnow:hot:user:<user_id>       a packed state         of everything under that user, their sessions included
@@ -12,26 +13,27 @@ or trusted: what does not check out is no state. Knows bytes, not Redis.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from winnow.acts import NAMES, TYPES
 from winnow.errors import InvalidArgument
 from winnow.session_taste import DIMENSIONS
-from winnow.types import Bits, EventType, Floats, Person, Strings, same_length, strings
+from winnow.types import HISTORY, Bits, Floats, History, Person, Strings, UserState, same_length, strings
 
 MARK = b"winnow:hot:mark"
 ACTS = 200  # the last ones kept
 KEPT_S = 90 * 86_400  # a person silent for so long is no longer hot; the log knows them still
-STATE, LINK = b"WHOT1\n", b"WHOT1>"
+STATE, LINK = b"WHOT2\n", b"WHOT2>"
 BEGIN = struct.Struct("<6sQQ")
-HEADER = struct.Struct("<6sQQdHII6I")
-SEPARATOR = "\0"  # no id contains it (`winnow.types.check_text`)
-
-TYPES: tuple[EventType, ...] = tuple(EventType)
+HEADER = struct.Struct("<6sQQdHIIH6I")
+SEPARATOR = "\0"  # no id contains it (`winnow.types.check_text`); a trait that does is left out
+MAX_TRAITS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,25 @@ class HotState:
     seen_tail: Bits
     session_at: float
     taste: Floats
+    traits: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def events(self) -> int:
         return sum(self.counts)
+
+    def user_state(self, person: Person, watermark: int) -> UserState:
+        """What the feature service would say of `person`, complete up to `watermark`."""
+        last, newest = self.acts, slice(-HISTORY, None)
+        return UserState(
+            person=person,
+            known=bool(self.events or self.traits),
+            traits=self.traits,
+            history=History(last.item_ids[newest], NAMES[last.types[newest]], last.values[newest], last.at[newest]),
+            seen=self.seen,
+            seen_tail=self.seen_tail,
+            events=self.events,
+            watermark=watermark,
+        )
 
 
 FLOAT, PRINT = np.dtype("<f4"), np.dtype("<u4")
@@ -109,11 +126,12 @@ def key_of(person: Person) -> bytes:
 
 
 def pack(state: HotState) -> bytes:
-    sizes = len(state.acts), len(state.seen), len(state.seen_tail)
+    traits = [pair for pair in state.traits.items() if SEPARATOR not in "".join(pair)][:MAX_TRAITS]
+    sizes = len(state.acts), len(state.seen), len(state.seen_tail), len(traits)
     header = HEADER.pack(STATE, state.log, state.position, state.session_at, *sizes, *state.counts)
     columns = (np.asarray(getattr(state.acts, name), dtype).tobytes() for name, dtype in COLUMNS)
     tail = np.asarray(state.seen_tail, PRINT).tobytes()
-    names = SEPARATOR.join([*state.acts.item_ids, *state.seen]).encode()
+    names = SEPARATOR.join([*state.acts.item_ids, *state.seen, *chain.from_iterable(traits)]).encode()
     return b"".join((header, np.asarray(state.taste, FLOAT).tobytes(), *columns, tail, names))
 
 
@@ -121,7 +139,7 @@ def unpack(packed: bytes) -> HotState:
     """InvalidArgument for anything that `pack` cannot have made."""
     if len(packed) < HEADER.size or packed[: len(STATE)] != STATE:
         raise InvalidArgument("no hot state")
-    _, log, position, session_at, acts, seen, tail, *counts = HEADER.unpack_from(packed)
+    _, log, position, session_at, acts, seen, tail, told, *counts = HEADER.unpack_from(packed)
     sizes = {name: (dtype, acts) for name, dtype in COLUMNS}
     columns, at = {}, HEADER.size
     for name, (dtype, size) in {"taste": (FLOAT, DIMENSIONS), **sizes, "tail": (PRINT, tail)}.items():
@@ -130,10 +148,14 @@ def unpack(packed: bytes) -> HotState:
             raise InvalidArgument("a hot state is cut short")
         columns[name] = np.frombuffer(packed, dtype, size, at)
         at = ends
-    names = names_in(packed[at:], acts + seen)
+    names = names_in(packed[at:], acts + seen + 2 * told)
+    ids, words = strings(names[: acts + seen]), names[acts + seen :]
+    traits = dict(zip(words[::2], words[1::2], strict=True))
     taste, seen_tail = columns.pop("taste"), columns.pop("tail")
-    last = LastActs(item_ids=strings(names[:acts]), **columns)
-    return HotState(log, position, last, tuple(counts), strings(names[acts:]), seen_tail, session_at, taste)
+    if columns["types"].view(np.uint8).max(initial=0) >= len(TYPES):
+        raise InvalidArgument("a hot state holds acts of no known type")
+    last = LastActs(item_ids=ids[:acts], **columns)
+    return HotState(log, position, last, tuple(counts), ids[acts:], seen_tail, session_at, taste, traits)
 
 
 def names_in(text: bytes, size: int) -> Sequence[str]:
@@ -152,5 +174,5 @@ def pack_link(log: int, position: int, user_id: str) -> bytes:
 
 
 def linked_user(packed: bytes) -> str:
-    """The user that a session belongs to; "" where `packed` is a state."""
-    return packed[BEGIN.size :].decode() if packed[: len(LINK)] == LINK else ""
+    """The user that a session belongs to; "" where `packed` is a state, or no link at all."""
+    return packed[BEGIN.size :].decode(errors="replace") if packed[: len(LINK)] == LINK else ""

@@ -57,6 +57,16 @@ class Row:
         return [2, key_of(self.person), self.feast_key, self.packed, KEPT_S, kept_s, *words]
 
 
+def kept_in(packed: bytes | None) -> HotState | str | None:
+    """A state, or the id of the user that a session belongs to. What does not check out is nothing."""
+    try:
+        if user_id := linked_user(packed or b""):
+            return Person(user_id).user_id
+        return unpack(packed) if packed else None
+    except InvalidArgument:
+        return None
+
+
 class HotStore:
     """Every method raises Unavailable or DeadlineExceeded where Redis does not answer as it should."""
 
@@ -87,13 +97,22 @@ class HotStore:
     def read(self, person: Person) -> HotState | None:
         """The state under the person's user id, or else under their session; None where there is none."""
         with translated():
-            packed = self._client.get(key_of(person))
-            if packed and (user_id := linked_user(packed)):
-                packed = self._client.get(key_of(Person(user_id)))
-        try:
-            return unpack(packed) if packed else None
-        except InvalidArgument:
-            return None
+            kept = kept_in(self._client.get(key_of(person)))
+            if isinstance(kept, str):
+                kept = kept_in(self._client.get(key_of(Person(kept))))
+        return kept if isinstance(kept, HotState) else None
+
+    def known(self, people: Sequence[Person]) -> tuple[Mark | None, dict[Person, HotState | str]]:
+        """The mark, and what is kept under each of these users or sessions: a state, or the user id that a session
+        belongs to. Nothing that is not of the mark's log. One moment's answer."""
+        with translated():
+            word, *words = self._client.mget([MARK, *map(key_of, people)])
+        mark, known = Mark.read(word), {}
+        for person, packed in zip(people, words, strict=True):
+            kept = kept_in(packed)
+            if mark and (isinstance(kept, str) or (kept and kept.log == mark.log)):
+                known[person] = kept
+        return mark, known
 
     def tell(self, watermark: int, item_ids: Sequence[str]) -> None:
         """Add a write of the catalogue to the stream: which items, and the item log's position then."""

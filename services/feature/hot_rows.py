@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from services.feature.store import People
-from winnow.acts import Acts
+from winnow.acts import TYPES, Acts
 from winnow.feast_layout import Layout
 from winnow.feature_views import SESSION_ACTIVITY, USER_ACTIVITY
 from winnow.features import UserView
-from winnow.hot_state import ACTS, TYPES, HotState, LastActs, pack, pack_link
+from winnow.hot_state import ACTS, HotState, LastActs, pack, pack_link
 from winnow.hot_store import Row
 from winnow.session_taste import direction, session_begins, taste
 from winnow.types import Context, Floats, Item, Person, UserState
@@ -90,4 +90,5 @@ class HotRows:
             seen_tail=state.seen_tail,
             session_at=float(last.at[begins]),
             taste=taste(ids[begins:], last.type[begins:], last.at[begins:], self._facts.direction),
+            traits=state.traits,
         )

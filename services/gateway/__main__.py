@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.gateway.build import build, face, remember
+from services.gateway.build import build, face, hot_states, remember
 from services.gateway.settings import MS, Settings
 from winnow.catalogue import Catalogue, Rows, follow
 from winnow.serving.connect import connect
@@ -21,7 +21,8 @@ async def process(settings: Settings) -> Process:
     ranking = RankingClient(connect(settings.ranking_address), timeout_s=timeout_s)
     explanation = ExplanationClient(connect(settings.explanation_address), timeout_s=timeout_s)
     catalogue = Catalogue()
-    gateway = build(settings, catalogue, features, retrieval, ranking, explanation)
+    stand_in = hot_states(settings)
+    gateway = build(settings, catalogue, features, retrieval, ranking, explanation, stand_in)
     return Process(
         grpc=[wire.register(gateway)],
         grpc_address=settings.gateway_address,
@@ -32,6 +33,7 @@ async def process(settings: Settings) -> Process:
             remember(settings, gateway, retrieval),
             gateway.decisions.run(),
         ],
+        close=[stand_in.close] if stand_in else [],
         grace_s=settings.grace_s,
     )
 

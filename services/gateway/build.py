@@ -7,8 +7,9 @@ from fastapi import FastAPI
 from services.gateway.decisions import DecisionLog, Outlet
 from services.gateway.recommender import Gateway
 from services.gateway.rest import rest
-from services.gateway.settings import Settings
+from services.gateway.settings import MS, Settings
 from services.gateway.spool import Spool
+from services.gateway.stand_in import HotStates, StandIn
 from services.gateway.to_disk import ToDisk
 from winnow.catalogue import Catalogue
 from winnow.home import decisions_folder
@@ -22,10 +23,16 @@ def build(
     retrieval: Retrieval,
     ranking: Ranking,
     explanation: Explanation,
+    stand_in: StandIn | None = None,
 ) -> Gateway:
     """The gateway over a catalogue that the caller keeps current."""
     decisions = DecisionLog(outlet(settings), queue_bytes=settings.decision_queue_bytes)
-    return Gateway(features, retrieval, ranking, explanation, catalogue, settings, decisions)
+    return Gateway(features, retrieval, ranking, explanation, catalogue, settings, decisions, stand_in)
+
+
+def hot_states(settings: Settings) -> HotStates | None:
+    """Who knows people while the feature service is away, where there is a Redis."""
+    return HotStates(settings.redis_url, settings.redis_timeout_ms * MS) if settings.redis_url else None
 
 
 def outlet(settings: Settings) -> Outlet:

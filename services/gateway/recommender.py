@@ -19,9 +19,11 @@ from services.gateway.arrange import arrange
 from services.gateway.decisions import DecisionLog
 from services.gateway.popular import Popular
 from services.gateway.settings import Settings
+from services.gateway.stand_in import StandIn
 from winnow.catalogue import Catalogue, Rows
 from winnow.decisions import RECOMMEND, SIMILAR, TRENDING, Decision
 from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable, WinnowError
+from winnow.guarded import Guarded
 from winnow.pipeline import Run
 from winnow.ports import (
     ExplainQuery,
@@ -60,6 +62,7 @@ from winnow.types import (
 )
 
 FEATURE, RETRIEVAL, RANKING, ARRANGE, EXPLANATION = "feature", "retrieval", "ranking", "arrange", "explanation"
+STAND_IN = "stand_in"
 VARIANT = "default"
 NOBODY = UserState(Person(session_id="nobody"))
 
@@ -90,7 +93,10 @@ class Gateway:
         catalogue: Catalogue,
         settings: Settings,
         decisions: DecisionLog,
+        stand_in: StandIn | None = None,
     ) -> None:
+        self._stand_in = stand_in
+        self._guards = {part: Guarded(part) for part in (FEATURE, RETRIEVAL, RANKING, EXPLANATION, STAND_IN)}
         self._features = features
         self._retrieval = retrieval
         self._ranking = ranking
@@ -122,7 +128,9 @@ class Gateway:
         wanted = request.offset + request.n
         found = await run.optional(
             RETRIEVAL,
-            self._retrieval.similar(request.item_ids, wanted, request.filter, request.exclude),
+            self._guards[RETRIEVAL](
+                lambda: self._retrieval.similar(request.item_ids, wanted, request.filter, request.exclude)
+            ),
             self._settings.budget_s(RETRIEVAL),
             lambda: self._instead_of_similar(request, wanted),
         )
@@ -135,7 +143,7 @@ class Gateway:
         instead = RetrieveQuery(user or NOBODY, wanted, filter=request.filter, exclude=request.exclude)
         found = await run.optional(
             RETRIEVAL,
-            self._retrieval.trending(wanted, user, request.filter, request.exclude),
+            self._guards[RETRIEVAL](lambda: self._retrieval.trending(wanted, user, request.filter, request.exclude)),
             self._settings.budget_s(RETRIEVAL),
             lambda: self.popular.candidates(instead),
         )
@@ -197,12 +205,19 @@ class Gateway:
     # ------------------------------------------------------------------------------------------ steps
 
     async def _users(self, run: Run, people: Sequence[Person]) -> list[UserState]:
-        return await run.optional(
-            FEATURE,
-            self._features.users(people),
-            self._settings.budget_s(FEATURE, len(people)),
-            lambda: [UserState(person) for person in people],
-        )
+        """Who is away says nothing; then what Redis holds of people is enough to know them by."""
+        budget_s = self._settings.budget_s(FEATURE, len(people))
+        asked = self._guards[FEATURE](lambda: self._features.users(people))
+        nothing: list[UserState] | None = None
+        users: list[UserState] | None = await run.optional(FEATURE, asked, budget_s, lambda: nothing)
+        if users is not None:
+            return users
+        strangers = [UserState(person) for person in people]
+        other = self._stand_in
+        if other is None:
+            return strangers
+        instead = self._guards[STAND_IN](lambda: other.users(people))
+        return await run.optional(STAND_IN, instead, budget_s, lambda: strangers)
 
     async def _retrieve(
         self,
@@ -225,7 +240,7 @@ class Gateway:
         ]
         found = await run.optional(
             RETRIEVAL,
-            self._retrieval.retrieve(queries),
+            self._guards[RETRIEVAL](lambda: self._retrieval.retrieve(queries)),
             self._settings.budget_s(RETRIEVAL, len(requests)),
             lambda: [self.popular.candidates(query) for query in queries],
         )
@@ -248,7 +263,7 @@ class Gateway:
         nobody: list[Predictions | None] = [None] * len(requests)
         budget_s = self._settings.budget_s(RANKING, len(requests))
         ranked: Sequence[Predictions | None] = await run.optional(
-            RANKING, self._ranking.rank(queries), budget_s, lambda: nobody
+            RANKING, self._guards[RANKING](lambda: self._ranking.rank(queries)), budget_s, lambda: nobody
         )
         return ranked
 
@@ -288,7 +303,8 @@ class Gateway:
         ]
         nothing: list[Reasons] = [()] * len(asked)
         budget_s = self._settings.budget_s(EXPLANATION, len(asked))
-        answers = await run.optional(EXPLANATION, self._explanation.explain(queries), budget_s, lambda: nothing)
+        told = self._guards[EXPLANATION](lambda: self._explanation.explain(queries))
+        answers = await run.optional(EXPLANATION, told, budget_s, lambda: nothing)
         for n, answer in zip(asked, answers, strict=True):
             reasons[n] = answer
         return reasons

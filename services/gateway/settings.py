@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(2 * 2**20, ge=1_024)
     kafka_bootstrap: str = Field("", description="host:port,… of the brokers; empty: the home alone")
     kafka_replicas: int = Field(1, ge=1, le=9, description="of the topics that are made at the start")
+    redis_url: str = Field("", repr=False, description="redis://host:port/0, asked of people while feature is away")
+    redis_timeout_ms: float = Field(50.0, gt=0, le=5_000, description="how long that may take")
     decision_queue_bytes: int = Field(64 * 2**20, ge=2**16, description="of decisions in memory until they are logged")
     decision_disk_bytes: int = Field(
         2**30, ge=2**16, description="of decisions on disk: kept, or waiting for the broker"
