@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from bench.processes import running
@@ -20,6 +21,7 @@ from winnow.types import Person
 
 pytestmark = [pytest.mark.platform, pytest.mark.slow, pytest.mark.timeout(180)]
 PATIENCE_S = 15.0
+BUDGET_S = 0.2  # of the feature stage
 CALL_S = 2.0  # far more than an answer takes, far less than waiting for what is down
 
 
@@ -31,6 +33,7 @@ class Live:
     program: Program
     server: Running
     url: str
+    feature: psutil.Process | None = None
     clicked: int = 0
 
     def click_and_ask(self) -> None:
@@ -65,6 +68,7 @@ def live(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     there = Live(httpx.Client(timeout=10), program, start(program), url)
     try:
         with running(copy_of(served_home, folder / "home"), "five_processes", folder / "logs", settings) as platform:
+            there.feature = platform.processes["feature"]
             there.client.base_url = httpx.URL(f"http://{HOST}:{platform.rest}")
             yield there
     finally:
@@ -103,3 +107,27 @@ def test_a_killed_redis_changes_no_answer_and_misses_nothing_when_it_returns(liv
     until(lambda: live.in_redis() == live.clicked)
     live.click_and_ask()
     until(lambda: live.in_redis() == live.clicked)
+
+
+def test_while_the_feature_service_is_frozen_redis_knows_people_and_nobody_waits(live: Live) -> None:
+    live.click_and_ask()
+    until(lambda: live.in_redis() == live.clicked)
+    event = {"event_id": "hot-token", "type": "click", "item_id": "i2", "user_id": "hot"}
+    token = live.client.post("/v1/events", json=event).json()["token"]
+    live.clicked += 1
+    asked = {"user_id": "hot", "n": 20, "token": token}
+    assert live.feature is not None
+    live.feature.suspend()
+    try:
+        took = []
+        for _ in range(40):
+            began = time.monotonic()
+            answer = live.client.post("/v1/recommendations", json=asked).json()
+            took.append(time.monotonic() - began)
+            assert answer["skipped"] == ["feature"]
+            assert answer["token_included"] is True
+            assert not {"i1", "i2"} & {item["item_id"] for item in answer["items"]}, "the clicks do not count"
+        assert sorted(took)[len(took) // 2] < BUDGET_S / 2, "everybody waits for what is down"
+    finally:
+        live.feature.resume()
+    until(lambda: live.client.post("/v1/recommendations", json=asked).json()["skipped"] == [])
