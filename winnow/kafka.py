@@ -6,13 +6,14 @@ blocks: callers use a thread of their own. Knows neither events nor decisions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
 from kafka import errors as kafka_errors
 from kafka.admin import OffsetSpec  # type: ignore[import-untyped]
+from kafka.net.compat import KafkaNetClient  # type: ignore[import-untyped]
 from kafka.structs import OffsetAndMetadata, TopicPartition  # type: ignore[import-untyped]
 
 from winnow.errors import FailedPrecondition, PayloadTooLarge, Unavailable
@@ -24,6 +25,7 @@ DELIVERY_S = 10.0  # from handing a record over until its acknowledgement
 IN_FLIGHT_BYTES = 8 * 2**20  # of one `produce`, not acknowledged yet
 SESSION_S = 10.0  # without a sign of life a consumer's partitions go to another
 PROCESS_S = 300.0  # between two polls of a consumer
+CLOSE_S = 1.0
 RETRY_S = 2.0  # at most between two attempts to connect
 
 TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
@@ -43,7 +45,8 @@ class Producer:
         """Unavailable when no broker answers within `CONNECT_S`."""
         self._delivery_s = delivery_s
         with translated("connect"):
-            self._client = KafkaProducer(
+            self._client = opened(
+                KafkaProducer,
                 **connection(bootstrap, name, request_s=min(REQUEST_S, delivery_s / 2)),
                 metrics_enabled=False,
                 acks="all",
@@ -77,7 +80,13 @@ class Producer:
     def close(self) -> None:
         """Let go; what is not acknowledged by now is given up."""
         with translated("close"):
-            self._client.close(timeout=1.0)
+            try:
+                self._client.close(timeout=CLOSE_S)
+            except kafka_errors.KafkaError:  # the library (3.0) then leaves its thread running, with what it holds
+                self._client._sender.force_close()
+                self._client._sender.join(CLOSE_S)
+                self._client._closed = True
+                raise
 
     def _acknowledged(self, sent: Sequence[Any]) -> list[Placed]:
         metadata = [future.get(timeout=self._delivery_s + 1.0) for future in sent]
@@ -90,7 +99,8 @@ class Consumer:
 
     def __init__(self, bootstrap: str, topics: Sequence[str], group: str, instance: str, *, at_most: int = 500) -> None:
         with translated("connect"):
-            self._client = KafkaConsumer(
+            self._client = opened(
+                KafkaConsumer,
                 *topics,
                 **connection(bootstrap, instance),
                 metrics_enabled=False,
@@ -131,7 +141,7 @@ class Consumer:
 
     def close(self) -> None:
         with translated("close"):
-            self._client.close(autocommit=False, timeout_ms=1_000)
+            self._client.close(autocommit=False, timeout_ms=millis(CLOSE_S))
 
 
 def create(bootstrap: str, topics: Sequence[Topic], *, replicas: int = 1) -> None:
@@ -166,11 +176,28 @@ def end_offsets(bootstrap: str, topic: Topic) -> dict[int, int]:
 @contextmanager
 def admin(bootstrap: str) -> Iterator[Any]:
     with translated("administer"):
-        client = KafkaAdminClient(**connection(bootstrap, "winnow-admin"))
+        client = opened(KafkaAdminClient, **connection(bootstrap, "winnow-admin"))
         try:
             yield client
         finally:
             client.close()
+
+
+def opened(kind: Callable[..., Any], *topics: str, **options: Any) -> Any:
+    """A client of this kind; one that cannot connect takes its thread along, which the library (3.0) leaves running."""
+    below: list[Any] = []
+
+    def connections(**more: Any) -> Any:
+        below.append(KafkaNetClient(**more))
+        return below[-1]
+
+    try:
+        return kind(*topics, kafka_client=connections, **options)
+    except BaseException:
+        for one in below:
+            one._net.stop(millis(CLOSE_S))
+            one.close()
+        raise
 
 
 def connection(bootstrap: str, name: str, *, request_s: float = REQUEST_S) -> dict[str, Any]:

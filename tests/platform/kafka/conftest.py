@@ -1,5 +1,7 @@
 """One broker for all tests that leave it alone, and one of its own for each test that does not."""
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,3 +20,15 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 def own_broker(tmp_path: Path) -> Iterator[Broker]:
     with broker_in(tmp_path / "broker") as one:
         yield one
+
+
+@pytest.fixture(autouse=True)
+def no_client_left() -> Iterator[None]:
+    """A client that is closed ends its threads."""
+    yield
+    ends = time.monotonic() + 10
+    while (left := [one.name for one in threading.enumerate() if one.name.startswith("kafka")]) and (
+        time.monotonic() < ends
+    ):
+        time.sleep(0.05)
+    assert left == []
