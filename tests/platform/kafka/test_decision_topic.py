@@ -97,7 +97,7 @@ async def test_a_broker_that_stands_still_delays_no_answer_and_costs_no_decision
         await until(lambda: log.waiting_bytes == 0 and on_disk(tmp_path) == 0)
     print(f"{spooled / 1e3:.0f} kB waited on disk; the slowest answer gave {slowest * 1e3:.1f} ms to the log")
     assert spooled > 0
-    assert slowest < 0.1
+    assert slowest < 0.5, "an answer waited for the broker, whose time-outs are seconds"
     assert dropped() == before
     assert complete_and_in_order(delivered(own_broker.bootstrap), 620)
 
