@@ -36,10 +36,20 @@ from services.gateway.edge import Edge
 from winnow.errors import NotFound, Unavailable
 from winnow.ports import Recommender
 from winnow.serving.telemetry import metrics_page
-from winnow.types import Item
+from winnow.types import MAX_ID, Item
 
 Known = Callable[[str], Item | None]
-ItemId = Annotated[str, Path(min_length=1, max_length=256, examples=["50"])]
+ItemId = Annotated[
+    str,
+    Path(
+        min_length=1,
+        max_length=MAX_ID,
+        pattern="^[^/]+$",
+        examples=["50"],
+        description="an item id without a slash, not even as %2F (400 else): one with a slash goes in a body, of "
+        "POST /v1/items:batch to write it, of POST /v1/similar to ask for what goes with it",
+    ),
+]
 
 ABOUT = "Self-hosted, real-time recommendations: retrieve, filter, rank, arrange, explain."
 
