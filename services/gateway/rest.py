@@ -32,6 +32,7 @@ from services.gateway.bodies import (
     SimilarQuery,
     TrendingQuery,
 )
+from services.gateway.docs import docs
 from services.gateway.edge import Edge
 from winnow.errors import NotFound, Unavailable
 from winnow.ports import Recommender
@@ -66,6 +67,8 @@ def rest(port: Recommender, item_of: Known, max_body_bytes: int, body_s: float) 
         description=ABOUT,
         responses=problems.DOCUMENTED,
         redirect_slashes=False,  # a path that is not documented does not exist
+        docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
+        redoc_url=None,
     )
     problems.install(app)
     app.add_middleware(Edge, max_body_bytes=max_body_bytes, body_s=body_s)
@@ -73,6 +76,7 @@ def rest(port: Recommender, item_of: Known, max_body_bytes: int, body_s: float) 
     related(app, port)
     writes(app, port, item_of)
     operations(app, port)
+    docs(app)
     document(app)
     return app
 
