@@ -58,7 +58,7 @@ def test_a_taken_port_is_one_line_that_names_its_setting(tmp_path: Path, service
     [("192.0.2.7:80", "cannot assign requested address"), ("no-such-host.invalid:80", "name or service not known")],
 )
 def test_an_address_that_is_not_here_is_one_line(address: str, why: str) -> None:
-    refused = run("services.gateway", WINNOW_GATEWAY_ADDRESS=address)
+    refused = run("services.gateway", WINNOW_REST_ADDRESS="127.0.0.1:0", WINNOW_GATEWAY_ADDRESS=address)
     assert refused.returncode == 1
     remedy = "free it, or set WINNOW_GATEWAY_ADDRESS to another"
     assert refused.stderr.splitlines() == [f"cannot listen on {address}: {why}; {remedy}"]
