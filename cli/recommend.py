@@ -71,13 +71,14 @@ def problem(response: httpx.Response) -> Exception:
 async def over_grpc(address: str, request: RecommendRequest) -> dict[str, Any]:
     """The same by gRPC."""
     from winnow.serving.connect import connect
+    from winnow.serving.status import Unreachable
     from winnow.wire.gateway import GatewayClient
 
     async with connect(address) as channel:
         try:
             [answer] = await GatewayClient(channel, timeout_s=TIMEOUT_S).recommend([request])
-        except Unavailable as gone:
-            raise nobody(address, gone) from gone
+        except Unreachable as gone:
+            raise Unavailable(f"{gone.detail}; start one with winnow serve, or name another by --grpc") from gone
         return document(answer)
 
 

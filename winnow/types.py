@@ -230,6 +230,8 @@ class Candidates:
 
 
 HEADS = ("click", "convert", "value")
+TEXT = "text"
+"""The source whose scores say how well an item's words match those of the request."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -237,7 +239,8 @@ class Predictions:
     """The ranker's column for one slate of n candidates, in the candidates' order.
 
     `heads` is (n, 3) float32: P(click), P(convert), E[value] in the catalogue's currency (or rating points);
-    `scores` is (n,) float32, their sum weighted by the request's objectives.
+    `scores` is (n,) float32, their sum weighted by the request's objectives; where the request has words, the gateway adds
+    how well each candidate matches them.
     """
 
     heads: Floats

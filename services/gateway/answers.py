@@ -50,9 +50,12 @@ class ReasonOut(BaseModel):
 class RecommendedOut(BaseModel):
     item_id: str
     rank: int
-    score: float
+    score: float = Field(
+        description="what the order is by: the predictions weighted by the objectives; with a query, the match with its "
+        "words beside them; 1 / rank when nobody ranked"
+    )
     predictions: PredictionsOut | None = Field(description="null when nobody ranked")
-    sources: list[str]
+    sources: list[str] = Field(description="who proposed it; `text`: its words match the query")
     reason: ReasonOut | None
     item: ShownItem | None
 

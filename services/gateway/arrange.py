@@ -1,11 +1,17 @@
-"""Orders the ranked candidates and cuts the page: the last word on what is shown."""
+"""Orders the ranked candidates and cuts the page: the last word on what is shown.
+
+Models know people and items, not the words of a request. Where a request brings words, how well an item matches them is
+weighed here against what the models expect of it.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from winnow.catalogue import Rows
-from winnow.types import Candidates, Predictions
+from winnow.types import TEXT, Candidates, Predictions
 
 
 def arrange(candidates: Candidates, predictions: Predictions | None, offset: int, n: int) -> Rows:
@@ -20,6 +26,26 @@ def arrange(candidates: Candidates, predictions: Predictions | None, offset: int
     if len(set(candidates.item_ids[order[: offset + n]])) < min(offset + n, len(order)):
         order = distinct(candidates, order)
     return order[offset : offset + n]
+
+
+def weigh_words(candidates: Candidates, predictions: Predictions | None, weight: float) -> Predictions | None:
+    """`predictions` whose scores count the match with the request's words too: score + weight × spread × match.
+
+    `match` is the text source's score as a part of the best candidate's, 0 to 1; `spread` is how far the best score is
+    from the worst one. So the weight says how many times all that the models know of these candidates the best match
+    is worth, whatever the objectives' unit: both are brought to one scale before they are added, as search engines
+    blend BM25 with a learned score. An exact title counts twice as much as any other match (the text source's doing),
+    so above a weight of 2 nothing stands before it. Nothing changes where no candidate matches.
+    """
+    if predictions is None or TEXT not in candidates.source_names:
+        return predictions
+    match = candidates.scores[:, candidates.source_names.index(TEXT)]
+    best = match.max(initial=0.0)
+    if best <= 0 or not weight:
+        return predictions
+    scores = predictions.scores.astype(np.float64)
+    spread = float(np.ptp(scores)) or 1.0
+    return replace(predictions, scores=(scores + weight * spread * (match / best)).astype(np.float32))
 
 
 def distinct(candidates: Candidates, order: Rows) -> Rows:

@@ -49,6 +49,10 @@ Ids = Annotated[list[Id], Field(description="item ids")]
 Token = Annotated[
     str, Field(max_length=64, description="of an answer to events: this answer says whether it includes them")
 ]
+LOOKED_FOR = (
+    "free text to look for: how well an item's words match counts in the order, much (WINNOW_QUERY_WEIGHT) but not alone, "
+    "and an item with exactly this title comes first; items that match name `text` among their sources"
+)
 Exact = Strict()
 """A number in JSON is a number: neither "10" nor true."""
 
@@ -155,7 +159,7 @@ class RecommendIn(Body):
     n: Annotated[N, Exact] = 10
     offset: Annotated[Offset, Exact] = 0
     context: ContextIn = ContextIn()
-    query: str = Field("", max_length=MAX_QUERY, description="free text to look for")
+    query: str = Field("", max_length=MAX_QUERY, description=LOOKED_FOR)
     filter: Tree = None
     exclude: Ids = []
     objectives: dict[Literal["click", "convert", "value"], Annotated[float, Exact]] = Field(

@@ -24,7 +24,9 @@ MEDIA_TYPE = "application/problem+json"
 NOT_FOUND, METHOD_NOT_ALLOWED, UNSUPPORTED = 404, 405, 415
 MAX_DETAIL = 500  # characters: a detail may quote the request
 STATUSES = sorted({status.http for status in ERRORS.values()} | {400, 405, 408, 415})
-SLASH = "no such path; an item id with a slash goes in a body: POST /v1/items:batch writes it, /v1/similar asks for it"
+ITEMS = "/v1/items/"
+SLASH = "an item id with a slash goes in a body: POST /v1/items:batch writes it, POST /v1/similar asks for what goes with it"
+SLASH_TITLE = "An item id in a path has no slash"
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
     status: {
         "description": HTTPStatus(status).phrase,
@@ -82,12 +84,18 @@ async def of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, RecursionError):  # of all that comes in only filters nest
         return problem(422, *words_of(422), TOO_DEEP, "filter")
+    if error.status_code in (NOT_FOUND, METHOD_NOT_ALLOWED) and asks_by_slash(request):
+        return problem(400, "slash-in-item-id", SLASH_TITLE, SLASH, "item_id")
     slug, title = words_of(error.status_code)
     headers = {"allow": allowed(request)} if error.status_code == METHOD_NOT_ALLOWED else error.headers
-    detail = (
-        SLASH if error.status_code == NOT_FOUND and request.url.path.startswith("/v1/items/") else str(error.detail)
-    )
-    return problem(error.status_code, slug, title, detail, headers=headers)
+    return problem(error.status_code, slug, title, str(error.detail), headers=headers)
+
+
+def asks_by_slash(request: Request) -> bool:
+    """Whether this path, which no route takes, would be an item's if ids in paths had slashes. Only reading and writing
+    an item have one, and `GET /v1/items/{item_id}/similar`, a route of its own, never comes here."""
+    path: str = request.scope["path"]  # unquoted: an encoded slash is one too
+    return request.method in ("GET", "PUT") and path.startswith(ITEMS) and "/" in path.removeprefix(ITEMS)
 
 
 def words_of(status: int) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from services.gateway.arrange import arrange
+from services.gateway.arrange import arrange, weigh_words
 from services.gateway.decisions import DecisionLog
 from services.gateway.popular import Popular
 from services.gateway.settings import Settings
@@ -274,10 +274,15 @@ class Gateway:
         found: Sequence[Candidates],
         ranked: Sequence[Predictions | None],
     ) -> list[Slate]:
+        weight = self._settings.query_weight
         with run.step(ARRANGE):
+            weighed = [
+                weigh_words(candidates, heads, weight) if request.query else heads
+                for request, candidates, heads in zip(requests, found, ranked, strict=True)
+            ]
             return [
                 Slate(candidates, heads, arrange(candidates, heads, request.offset, request.n), request.offset)
-                for request, candidates, heads in zip(requests, found, ranked, strict=True)
+                for request, candidates, heads in zip(requests, found, weighed, strict=True)
             ]
 
     async def _explain(

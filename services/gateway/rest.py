@@ -32,14 +32,25 @@ from services.gateway.bodies import (
     SimilarQuery,
     TrendingQuery,
 )
+from services.gateway.docs import docs
 from services.gateway.edge import Edge
 from winnow.errors import NotFound, Unavailable
 from winnow.ports import Recommender
 from winnow.serving.telemetry import metrics_page
-from winnow.types import Item
+from winnow.types import MAX_ID, Item
 
 Known = Callable[[str], Item | None]
-ItemId = Annotated[str, Path(min_length=1, max_length=256, examples=["50"])]
+ItemId = Annotated[
+    str,
+    Path(
+        min_length=1,
+        max_length=MAX_ID,
+        pattern="^[^/]+$",
+        examples=["50"],
+        description="an item id without a slash, not even as %2F (400 else): one with a slash goes in a body, of "
+        "POST /v1/items:batch to write it, of POST /v1/similar to ask for what goes with it",
+    ),
+]
 
 ABOUT = "Self-hosted, real-time recommendations: retrieve, filter, rank, arrange, explain."
 
@@ -56,6 +67,8 @@ def rest(port: Recommender, item_of: Known, max_body_bytes: int, body_s: float) 
         description=ABOUT,
         responses=problems.DOCUMENTED,
         redirect_slashes=False,  # a path that is not documented does not exist
+        docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
+        redoc_url=None,
     )
     problems.install(app)
     app.add_middleware(Edge, max_body_bytes=max_body_bytes, body_s=body_s)
@@ -63,6 +76,7 @@ def rest(port: Recommender, item_of: Known, max_body_bytes: int, body_s: float) 
     related(app, port)
     writes(app, port, item_of)
     operations(app, port)
+    docs(app)
     document(app)
     return app
 

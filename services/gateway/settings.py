@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     explanation_address: Address = "127.0.0.1:50054"
 
     candidates: int = Field(500, ge=1, le=5_000, description="how many items one request ranks")
+    query_weight: float = Field(
+        3.0, ge=0, le=100, description="worth of the best match with a request's words, in ranges of the other scores"
+    )
     feature_budget_ms: float = Field(200.0, gt=0, description="then the person counts as unknown")
     retrieval_budget_ms: float = Field(400.0, gt=0, description="then what was popular is shown")
     ranking_budget_ms: float = Field(400.0, gt=0, description="then retrieval's order stands")

@@ -7,15 +7,17 @@ from typing import Any
 import grpc.aio
 
 from winnow.pipeline import remaining_s
+from winnow.serving.connect import ADDRESSES
 from winnow.serving.status import REQUEST_ID, error_of
 from winnow.serving.telemetry import request_id
 
 
 class Caller:
-    """Calls methods of one peer. `timeout_s` bounds each call; the running stage's deadline, if nearer, wins."""
+    """Calls methods of one peer over its channel. `timeout_s` bounds each call; the running stage's deadline, if nearer, wins."""
 
-    def __init__(self, peer: str, timeout_s: float) -> None:
+    def __init__(self, peer: str, channel: grpc.aio.Channel, timeout_s: float) -> None:
         self._peer = peer
+        self._address = ADDRESSES.get(channel, "")
         self._timeout_s = timeout_s
 
     async def __call__(self, method: Any, request: Any) -> Any:
@@ -25,4 +27,4 @@ class Caller:
         try:
             return await method(request, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as broken:
-            raise error_of(self._peer, broken) from broken
+            raise error_of(self._peer, broken, self._address) from broken

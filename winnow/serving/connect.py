@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import grpc
 import grpc.aio
 
@@ -21,4 +23,10 @@ OPTIONS = (
 
 def connect(address: str) -> grpc.aio.Channel:
     """A channel to `host:port`. Nothing is sent yet; calls while the peer is away fail at once as Unavailable."""
-    return grpc.aio.insecure_channel(address, options=OPTIONS)
+    channel = grpc.aio.insecure_channel(address, options=OPTIONS)
+    ADDRESSES[channel] = address
+    return channel
+
+
+ADDRESSES: WeakKeyDictionary[grpc.aio.Channel, str] = WeakKeyDictionary()
+"""Where each channel leads: gRPC does not tell, and who is not reachable must be said."""

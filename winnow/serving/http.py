@@ -11,7 +11,7 @@ from typing import Any
 
 import uvicorn
 
-from winnow.errors import Unavailable
+from winnow.serving.address import CannotListen, reason
 
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
@@ -40,7 +40,7 @@ class RunningHttp:
 
 
 async def serve_http(app: Any, address: str, *, grace_s: float) -> RunningHttp:
-    """Start serving an ASGI application on `host:port` (port 0: any free one). Unavailable when the port is taken."""
+    """Start serving an ASGI application on `host:port` (port 0: any free one). CannotListen when the port is taken."""
     host, _, port = address.rpartition(":")
     bound = listen(host, int(port))
     config = uvicorn.Config(
@@ -72,6 +72,6 @@ def listen(host: str, port: int) -> socket.socket:
         bound.bind((host.strip("[]"), port))
     except OSError as taken:
         bound.close()
-        raise Unavailable(f"cannot listen on {host}:{port}: {taken.strerror}") from taken
+        raise CannotListen(f"{host}:{port}", reason(taken)) from taken
     bound.set_inheritable(True)
     return bound

@@ -16,7 +16,8 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from winnow.errors import WinnowError
+from winnow.errors import FailedPrecondition, Unavailable, WinnowError
+from winnow.serving.address import CannotListen, check_free, reason
 from winnow.serving.http import serve_http
 from winnow.serving.memory import tune
 from winnow.serving.serve import Registration, serve_grpc
@@ -52,6 +53,8 @@ class Process:
         addresses: dict[str, str] = {}
         faces = []
         try:
+            for address in (self.http_address, self.grpc_address) if self.http is not None else ():
+                check_free(address)  # both, before one is open and says so
             if self.http is not None:
                 http = await serve_http(self.http, self.http_address, grace_s=self.grace_s)
                 faces.append(http.stop)
@@ -120,8 +123,24 @@ def program() -> str:
 
 
 async def main(settings: type[BaseSettings], build: Callable[[Any], Awaitable[Process]]) -> None:
-    process = await build(settings())
-    await process.run()
+    chosen = settings()
+    try:
+        process = await build(chosen)
+    except OSError as wrong:
+        if wrong.filename is None:  # nothing that another place would mend
+            raise
+        remedy = "WINNOW_HOME must name a folder that can be written"
+        raise FailedPrecondition(f"cannot write {wrong.filename}: {reason(wrong)}; {remedy}") from wrong
+    try:
+        await process.run()
+    except CannotListen as taken:
+        raise Unavailable(f"{taken.detail}; free it, or set {setting_of(chosen, taken.address)} to another") from taken
+
+
+def setting_of(settings: BaseSettings, address: str) -> str:
+    """The environment variables that gave this address."""
+    names = [f"WINNOW_{name.upper()}" for name, value in settings if value == address]
+    return " or ".join(names) or "its address"
 
 
 def environment_of(settings: type[BaseSettings]) -> str:

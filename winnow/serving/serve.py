@@ -17,9 +17,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
-from winnow.errors import DeadlineExceeded, Unavailable, WinnowError
+from winnow.errors import DeadlineExceeded, WinnowError
 from winnow.pipeline import deadline_in
 from winnow.requests import Readiness
+from winnow.serving.address import CannotListen, check_free
 from winnow.serving.status import BUG, MAX_DETAIL, MAX_MESSAGE_BYTES, REQUEST_ID, SLUG, code_of, trailers_of
 from winnow.serving.telemetry import GRPC_REQUESTS, GRPC_SECONDS, request_id
 
@@ -66,7 +67,8 @@ class RunningServer:
 
 
 async def serve_grpc(services: Sequence[Registration], address: str, *, grace_s: float = 5.0) -> RunningServer:
-    """Start serving on `host:port` (port 0: any free one). Unavailable when the port is taken."""
+    """Start serving on `host:port` (port 0: any free one). CannotListen when the port is taken."""
+    check_free(address)  # gRPC writes a line of its own and keeps the reason to itself
     server = grpc.aio.server(interceptors=[Edge()], options=OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
     for service in services:
         service.add(server)
@@ -77,7 +79,7 @@ async def serve_grpc(services: Sequence[Registration], address: str, *, grace_s:
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as taken:
-        raise Unavailable(f"cannot listen on {address}: {taken}") from taken
+        raise CannotListen(address, "the port was taken this moment") from taken
     await server.start()
     watch = asyncio.create_task(watch_health(health, services), name="grpc-health")
     host = address.rpartition(":")[0]

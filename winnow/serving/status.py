@@ -34,6 +34,32 @@ class PeerFailed(Exception):
     """A peer answered with an error nobody listed: a bug there. As loud here as if it had happened here."""
 
 
+class Unreachable(Unavailable):
+    """A peer is away, in contrast to one that is there and says that it lacks something."""
+
+
+BROKE, UNKNOWN_NAME = "the connection broke", "its name is not known here"
+NO_GRPC = "what listens there does not speak gRPC"
+REASONS = {
+    "connection refused": "nothing listens there",
+    "dns resolution failed": UNKNOWN_NAME,
+    "hostname lookup": UNKNOWN_NAME,
+    "unreachable": "no way leads to its network",
+    "no route to host": "no way leads to its network",
+    "timed out": "it does not answer",
+    "timeout": "it does not answer",
+    "socket closed": BROKE,
+    "reset": BROKE,
+    "stream removed": BROKE,
+    "broken pipe": BROKE,
+    "goaway": BROKE,
+    "cancelled": BROKE,
+    "http1.x server": NO_GRPC,
+    "failed parsing http/2": NO_GRPC,
+}
+"""What gRPC says of a peer that is away, part by part, and what it means."""
+
+
 def code_of(error: WinnowError) -> grpc.StatusCode:
     code: grpc.StatusCode = getattr(grpc.StatusCode, status_of(error).grpc)
     return code
@@ -43,8 +69,8 @@ def trailers_of(error: WinnowError) -> tuple[tuple[str, str | bytes], ...]:
     return ((SLUG, status_of(error).slug), (FIELD, error.field.encode()[:MAX_DETAIL]))
 
 
-def error_of(peer: str, broken: grpc.aio.AioRpcError) -> Exception:
-    """What a failed call means to the caller; to be raised `from` it."""
+def error_of(peer: str, broken: grpc.aio.AioRpcError, address: str = "") -> Exception:
+    """What a failed call to `peer`, at `address` where that is known, means to the caller; to be raised `from` it."""
     detail = f"{peer}: {broken.details() or broken.code().name}"
     trailers = dict(broken.trailing_metadata() or ())
     slug = trailers.get(SLUG, "")
@@ -62,4 +88,10 @@ def error_of(peer: str, broken: grpc.aio.AioRpcError) -> Exception:
         case grpc.StatusCode.UNIMPLEMENTED:  # an older peer during an upgrade
             return FailedPrecondition(detail)
         case _:  # the connection broke, or the peer died in the middle
-            return Unavailable(detail)
+            return Unreachable(f"{peer}{address and f' at {address}'} cannot be reached: {why_away(broken.details())}")
+
+
+def why_away(details: str | None) -> str:
+    """In plain words; gRPC's own, which name resolved addresses and error numbers, stay in the cause."""
+    told = (details or "").lower()
+    return next((words for part, words in REASONS.items() if part in told), BROKE)

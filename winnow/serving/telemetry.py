@@ -16,6 +16,7 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest, start_http_server
 
 from winnow.errors import InvalidArgument, Unavailable
+from winnow.serving.address import LAST_PORT, reason
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that the current task serves; empty outside requests."""
@@ -108,9 +109,12 @@ def serve_metrics(address: str) -> None:
     if not address:
         return
     host, _, port = address.rpartition(":")
-    if not port.isdigit():
-        raise InvalidArgument("must be host:port", field="metrics-address")
+    if not (port.isascii() and port.isdigit() and int(port) <= LAST_PORT):
+        raise InvalidArgument(f"--metrics-address {address}: give host:port, for example 127.0.0.1:9100")
     try:
         start_http_server(int(port), host.strip("[]") or "0.0.0.0")
     except OSError as taken:
-        raise Unavailable(f"cannot show metrics on {address}: {taken.strerror}") from taken
+        raise Unavailable(
+            f"cannot show metrics on {address}: {reason(taken)}; free it, or choose another by --metrics-address or"
+            " WINNOW_METRICS_ADDRESS"
+        ) from taken

@@ -72,7 +72,7 @@ class ExplanationClient:
 
     def __init__(self, channel: grpc.aio.Channel, *, timeout_s: float) -> None:
         self._stub: Any = rpc.ExplanationServiceStub(channel)
-        self._call = Caller("explanation", timeout_s)
+        self._call = Caller("explanation", channel, timeout_s)
 
     async def explain(self, queries: Sequence[ExplainQuery]) -> list[tuple[Reason, ...]]:
         request = pb.ExplainRequest(queries=[query_to(query) for query in queries])

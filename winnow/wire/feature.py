@@ -55,7 +55,7 @@ class FeatureClient:
 
     def __init__(self, channel: grpc.aio.Channel, *, timeout_s: float) -> None:
         self._stub: Any = rpc.FeatureServiceStub(channel)
-        self._call = Caller("feature", timeout_s)
+        self._call = Caller("feature", channel, timeout_s)
 
     async def users(self, people: Sequence[Person]) -> list[UserState]:
         request = pb.UsersRequest(people=[wire.person_to(person) for person in people])

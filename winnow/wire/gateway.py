@@ -207,7 +207,7 @@ class GatewayClient:
 
     def __init__(self, channel: grpc.aio.Channel, *, timeout_s: float) -> None:
         self._stub: Any = rpc.RecommenderServiceStub(channel)
-        self._call = Caller("gateway", timeout_s)
+        self._call = Caller("gateway", channel, timeout_s)
 
     async def recommend(self, requests: Sequence[RecommendRequest]) -> list[Answer]:
         request = pb.RecommendBatchRequest(requests=[recommend_to(one) for one in requests])

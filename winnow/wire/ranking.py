@@ -77,7 +77,7 @@ class RankingClient:
 
     def __init__(self, channel: grpc.aio.Channel, *, timeout_s: float) -> None:
         self._stub: Any = rpc.RankingServiceStub(channel)
-        self._call = Caller("ranking", timeout_s)
+        self._call = Caller("ranking", channel, timeout_s)
 
     async def rank(self, queries: Sequence[RankQuery]) -> list[Predictions]:
         request = pb.RankRequest(queries=[query_to(query) for query in queries])

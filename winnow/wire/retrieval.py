@@ -83,7 +83,7 @@ class RetrievalClient:
 
     def __init__(self, channel: grpc.aio.Channel, *, timeout_s: float) -> None:
         self._stub: Any = rpc.RetrievalServiceStub(channel)
-        self._call = Caller("retrieval", timeout_s)
+        self._call = Caller("retrieval", channel, timeout_s)
 
     async def retrieve(self, queries: Sequence[RetrieveQuery]) -> list[Candidates]:
         request = pb.RetrieveRequest(queries=[query_to(query) for query in queries])

@@ -98,7 +98,11 @@ def test_promote_prints_a_table_for_people(home: Path) -> None:
         (["serve", "--log-level", "foo"], 2, "'foo' is not one of"),
         (["demo", "--preset", "foo"], 2, "one of quick, full"),
         (["evaluate", "--preset", "foo"], 2, "one of quick, full"),
-        (["recommend", "--user", "u", "--grpc", "127.0.0.1:9"], 1, "start one with winnow serve"),
+        (
+            ["recommend", "--user", "u", "--grpc", "127.0.0.1:9"],
+            1,
+            "127.0.0.1:9 cannot be reached: nothing listens there",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(

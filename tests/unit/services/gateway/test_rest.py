@@ -205,9 +205,42 @@ async def test_a_body_that_is_not_declared_as_json_is_told_the_header(
     assert "content-type: application/json" in problem(answer, 415, "content-type")["detail"]
 
 
-async def test_an_id_with_a_slash_is_shown_the_way(http: httpx.AsyncClient) -> None:
-    answer = await http.put("/v1/items/a%2Fb", json={"title": "T"})
-    assert "POST /v1/items:batch" in problem(answer, 404)["detail"]
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", "/v1/items/a%2Fb"),
+        ("PUT", "/v1/items/a/b"),
+        ("PUT", "/v1/items/a/similar"),
+        ("PUT", "/v1/items/a%2Fsimilar"),
+        ("PUT", "/v1/items/similar%2F"),
+        ("GET", "/v1/items/a/b"),
+        ("GET", "/v1/items/a%2Fb/similar"),
+    ],
+)
+async def test_an_id_with_a_slash_is_shown_the_way(http: httpx.AsyncClient, method: str, path: str) -> None:
+    wrong = problem(await http.request(method, path, json={"title": "T"}), 400, "item_id")
+    assert wrong["type"] == "urn:winnow:problem:slash-in-item-id"
+    assert "POST /v1/items:batch" in wrong["detail"]
+
+
+async def test_an_item_may_be_called_similar(http: httpx.AsyncClient) -> None:
+    assert (await http.put("/v1/items/similar", json={"title": "T"})).json()["accepted"] == 1
+    body = {"items": [{"item_id": "a/similar"}, {"item_id": "a/b"}]}
+    assert (await http.post("/v1/items:batch", json=body)).json()["accepted"] == 2
+
+
+async def test_the_document_says_that_an_id_in_a_path_has_no_slash(http: httpx.AsyncClient) -> None:
+    document = (await http.get("/openapi.json")).json()
+    described = [
+        operation["parameters"][0]
+        for path, methods in document["paths"].items()
+        if "{item_id}" in path
+        for operation in methods.values()
+    ]
+    assert len(described) == 3
+    for parameter in described:
+        assert parameter["schema"]["pattern"] == "^[^/]+$"
+        assert "POST /v1/items:batch" in parameter["description"]
 
 
 async def test_a_body_that_is_no_json_is_malformed(http: httpx.AsyncClient) -> None:
@@ -243,6 +276,9 @@ async def test_an_unknown_route_and_a_wrong_method_are_problems_too(http: httpx.
     answer = await http.delete("/v1/items/i1")
     problem(answer, 405)
     assert answer.headers["allow"] == "GET, PUT"
+    answer = await http.delete("/v1/items/i1/similar")
+    problem(answer, 405)
+    assert answer.headers["allow"] == "GET"
 
 
 @pytest.mark.parametrize("path", ["/v1/recommendations/", "/healthz/"])

@@ -256,6 +256,37 @@ def test_an_item_that_changes_is_found_by_its_new_words_only() -> None:
     assert set(found_by(catalogue, text, "sparrow")) == {"b", "e"}
 
 
+@pytest.mark.parametrize("query", ["red sparrow", "RED, sparrow!", "Réd Sparrow"])
+def test_the_item_with_exactly_this_title_scores_at_least_twice_as_much_as_any_other(query: str) -> None:
+    catalogue, text = library()
+    rows = catalogue.upsert([Item("e", "Red Sparrow: red sparrow, red sparrow", description="Red sparrow " * 9)])
+    text.absorb(rows)
+    found = text._propose(Ask(n=10, mask=np.ones(len(catalogue), np.bool_), query=query))
+    scores = found.score(found.rows)
+    assert ids(catalogue, found.rows)[0] == "b"
+    assert scores[0] >= 2 * scores[1:].max() > 0
+
+
+def test_a_title_of_common_words_is_found_however_old_it_is() -> None:
+    catalogue = Catalogue()
+    catalogue.upsert([Item("old", "Common")])
+    catalogue.upsert(Item(f"x{n}", f"common word {n}") for n in range(MAX_MATCHES + 500))
+    text = Text(catalogue)
+    text.absorb(np.arange(len(catalogue)))
+    assert found_by(catalogue, text, "common", n=3)[0] == "old"
+    text.absorb(catalogue.upsert([Item("old", "Renamed")]))
+    assert "old" not in found_by(catalogue, text, "common", n=3)
+
+
+def test_items_without_a_title_are_called_nothing() -> None:
+    catalogue = Catalogue()
+    catalogue.upsert([Item("none"), Item("signs", "!!!"), Item("word", "word")])
+    text = Text(catalogue)
+    text.absorb(np.arange(3))
+    assert found_by(catalogue, text, "???") == []
+    assert found_by(catalogue, text, "word") == ["word"]
+
+
 def test_a_word_that_everything_has_costs_no_more_than_the_limit(model: Model, tmp_path: Path) -> None:
     catalogue = Catalogue()
     catalogue.upsert(Item(f"x{n}", "common word") for n in range(MAX_MATCHES + 500))

@@ -83,13 +83,55 @@ def broken(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
 def test_what_grpc_itself_says_becomes_an_error_that_can_be_survived(
     code: str, details: str, kind: type[WinnowError]
 ) -> None:
-    assert type(error_of("ranking", broken(grpc.StatusCode[code], details))) is kind
+    assert isinstance(error_of("ranking", broken(grpc.StatusCode[code], details)), kind)
 
 
 async def test_a_peer_that_is_away_is_unavailable_at_once() -> None:
     async with connect("127.0.0.1:1") as channel:
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match=r"^feature at 127\.0\.0\.1:1 cannot be reached: nothing listens there$"):
             await asyncio.wait_for(feature.FeatureClient(channel, timeout_s=30).users([Person("u")]), 5)
+
+
+@pytest.mark.parametrize(
+    ("details", "why"),
+    [
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.1:50053: Connection refused (111)",
+            "nothing listens there",
+        ),
+        ("DNS resolution failed for ranking:50053: C-ares status is not ARES_SUCCESS", "its name is not known here"),
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: connect: Network is unreachable (101)",
+            "no way leads to its network",
+        ),
+        ("recvmsg:Connection reset by peer", "the connection broke"),
+        ("", "the connection broke"),
+    ],
+)
+def test_who_is_away_and_why_is_said_in_plain_words(details: str, why: str) -> None:
+    away = error_of("ranking", broken(grpc.StatusCode.UNAVAILABLE, details), "ranking:50053")
+    assert str(away) == f"ranking at ranking:50053 cannot be reached: {why}"
+
+
+async def test_what_a_peer_lacks_is_not_taken_for_its_absence() -> None:
+    async with over_grpc("feature", People(Unavailable("the log is away"))) as client:
+        with pytest.raises(Unavailable, match=r"^the log is away$") as raised:
+            await client.users([Person("u")])
+    assert type(raised.value) is Unavailable
+
+
+async def test_what_does_not_speak_grpc_is_said_so() -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with connect(address) as channel:
+            with pytest.raises(Unavailable, match="does not speak gRPC"):
+                await feature.FeatureClient(channel, timeout_s=5).users([Person("u")])
 
 
 async def test_a_peer_that_is_too_slow_exceeds_the_deadline() -> None:

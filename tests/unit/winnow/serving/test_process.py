@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-SERVICES = ["services", *(f"services.{name}" for name in ("gateway", "feature", "retrieval", "ranking", "explanation"))]
+INNER = ("gateway", "feature", "retrieval", "ranking", "explanation")
+SERVICES = ["services", *(f"services.{name}" for name in INNER)]
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -27,15 +28,60 @@ def test_help_names_the_settings(service: str) -> None:
     assert shown.stdout.startswith(f"usage: python -m {service} ")
 
 
-def test_a_wrong_setting_and_a_taken_port_are_one_line(tmp_path: Path) -> None:
+def test_a_wrong_setting_is_one_line(tmp_path: Path) -> None:
     refused = run("services.feature", WINNOW_HOME=str(tmp_path), WINNOW_SEGMENT_BYTES="many")
     assert refused.returncode == 1
     assert refused.stderr.startswith("WINNOW_SEGMENT_BYTES: ")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("service", "setting"),
+    [
+        ("services", "WINNOW_REST_ADDRESS"),
+        ("services.gateway", "WINNOW_GATEWAY_ADDRESS"),
+        ("services.feature", "WINNOW_FEATURE_ADDRESS"),
+    ],
+)
+def test_a_taken_port_is_one_line_that_names_its_setting(tmp_path: Path, service: str, setting: str) -> None:
+    free = {"WINNOW_REST_ADDRESS": "127.0.0.1:0", "WINNOW_GATEWAY_ADDRESS": "127.0.0.1:0"}
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        refused = run("services.feature", WINNOW_HOME=str(tmp_path), WINNOW_FEATURE_ADDRESS=address)
+        refused = run(service, WINNOW_HOME=str(tmp_path), **{**free, setting: address})
     assert refused.returncode == 1
-    assert refused.stderr.splitlines()[-1].startswith(f"cannot listen on {address}")
+    remedy = f"free it, or set {setting} to another"
+    assert refused.stderr == f"cannot listen on {address}: address already in use; {remedy}\n"
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [("192.0.2.7:80", "cannot assign requested address"), ("no-such-host.invalid:80", "name or service not known")],
+)
+def test_an_address_that_is_not_here_is_one_line(address: str, why: str) -> None:
+    refused = run("services.gateway", WINNOW_REST_ADDRESS="127.0.0.1:0", WINNOW_GATEWAY_ADDRESS=address)
+    assert refused.returncode == 1
+    remedy = "free it, or set WINNOW_GATEWAY_ADDRESS to another"
+    assert refused.stderr.splitlines() == [f"cannot listen on {address}: {why}; {remedy}"]
+
+
+@pytest.mark.parametrize("address", ["taken", "127.0.0.1:99999"])
+def test_metrics_that_cannot_be_shown_are_one_line(tmp_path: Path, address: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = address.replace("taken", f"127.0.0.1:{taken.getsockname()[1]}")
+        refused = run("services.ranking", "--metrics-address", address, WINNOW_HOME=str(tmp_path))
+    assert refused.returncode == 1
+    assert address in refused.stderr
+    assert "--metrics-address" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_home_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = run("services.feature", WINNOW_HOME=str(tmp_path / "file"))
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"cannot write {tmp_path / 'file'}")
+    assert "WINNOW_HOME must name a folder" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
 
 
 def test_a_process_without_an_http_face_can_show_its_metrics(tmp_path: Path) -> None:
