@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from jobs.known import Known
 from winnow.features import FEATURES, UserView
-from winnow.served import Served, Vector, vector_of
-from winnow.types import UserState
+from winnow.served import Served, vector_of
+from winnow.types import UserState, Vector
 
 Column = npt.NDArray[Any]
 NOTHING = "nothing"
@@ -41,6 +41,8 @@ def differences(served: Served, known: Known) -> Iterator[Difference]:
 def pairs(served: Served, known: Known) -> Iterator[tuple[str, str, str]]:
     """(name, served, recomputed)."""
     user, catalogue = served.user, served.catalogue
+    if served.vector is not None and served.vector.catalogue is not None:
+        catalogue = served.vector.catalogue  # whoever ranked follows the log at its own pace
     if user.watermark > known.events:
         yield "watermark", f"position {user.watermark}", f"the log of events ends at {known.events}"
     if catalogue > known.items:
