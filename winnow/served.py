@@ -86,4 +86,3 @@ def of_json(line: bytes) -> Served:
         )
     except (ValueError, KeyError, TypeError, OverflowError, InvalidArgument) as wrong:
         raise Poison("invalid", f"is nothing that was served: {wrong!r}") from wrong
-
