@@ -150,7 +150,7 @@ def posted(client: httpx.Client, path: str, body: Row) -> Row:
     try:
         answer = client.post(path, json=body)
     except httpx.TransportError as away:
-        raise Unavailable(f"{path}: {away or type(away).__name__}") from away
+        raise Unavailable(f"{path}: {str(away) or type(away).__name__}") from away
     if answer.status_code != httpx.codes.OK:
         raise Unavailable(f"{path}: {answer.status_code}: {answer.text[:300]}")
     found: Row = answer.json()

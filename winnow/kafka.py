@@ -135,6 +135,9 @@ class Consumer:
 def messages(bootstrap: str, topic: Topic, ends: Mapping[int, int]) -> Iterator[Message]:
     """What lies in a topic before these offsets by partition (`end_offsets`), each partition in its order. No group knows
     of it. Unavailable when nothing comes for `STALL_S`."""
+    left = {TopicPartition(topic.name, number): end for number, end in ends.items() if end > 0}
+    if not left:
+        return
     with translated("read"):
         client = KafkaConsumer(
             **connection(bootstrap, "winnow-reader"),
@@ -147,7 +150,6 @@ def messages(bootstrap: str, topic: Topic, ends: Mapping[int, int]) -> Iterator[
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
         )
         try:
-            left = {TopicPartition(topic.name, number): end for number, end in ends.items() if end > 0}
             client.assign(list(left))
             client.seek_to_beginning(*left)
             until = time.monotonic() + STALL_S

@@ -20,7 +20,7 @@ from winnow.served import Served, of_json
 pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = "generated:120,40,3000,3"
+DATA = "generated:120,40,600,3"
 ENOUGH = 100  # answers
 
 
@@ -28,7 +28,7 @@ ENOUGH = 100  # answers
 def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """The home that was served, and what the command found."""
     folder = tmp_path_factory.mktemp("skew")
-    words = ["skew", "--data", DATA, "--first", "2025-03", "--minutes", "0.25", "--home", "home", "--json"]
+    words = ["skew", "--data", DATA, "--first", "2025-03", "--home", "home", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.platform.replaying", *words],
         cwd=folder,
