@@ -21,6 +21,7 @@ from cli import (
     retrain,
     schedule,
     serve,
+    skew,
     trace,
     train,
     up,
@@ -47,6 +48,7 @@ app.command("retrain")(retrain.retrain)
 app.command("schedule")(schedule.schedule)
 app.command("evaluate")(evaluate.evaluate)
 app.command("replay")(replay.replay)
+app.command("skew")(skew.skew)
 app.command("serve")(serve.serve)
 app.command("up")(up.up)
 app.command("status")(up.status)

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from jobs.known import Known
 from winnow.features import FEATURES, UserView
-from winnow.served import Served, Vector, vector_of
-from winnow.types import UserState
+from winnow.served import Served, vector_of
+from winnow.types import UserState, Vector
 
 Column = npt.NDArray[Any]
 NOTHING = "nothing"
@@ -40,11 +40,11 @@ def differences(served: Served, known: Known) -> Iterator[Difference]:
 
 def pairs(served: Served, known: Known) -> Iterator[tuple[str, str, str]]:
     """(name, served, recomputed)."""
-    user, catalogue = served.user, served.catalogue
+    user, catalogue = served.user, position_of_items(served)
     if user.watermark > known.events:
         yield "watermark", f"position {user.watermark}", f"the log of events ends at {known.events}"
-    if catalogue > known.items:
-        yield "catalogue", f"position {catalogue}", f"the log of items ends at {known.items}"
+    if (newest := max(catalogue, served.catalogue)) > known.items:
+        yield "catalogue", f"position {newest}", f"the log of items ends at {known.items}"
     state = known.state(user.person, user.watermark)
     yield from of_facts(facts(user), facts(state))
     for name, column in columns(user).items():
@@ -52,6 +52,12 @@ def pairs(served: Served, known: Known) -> Iterator[tuple[str, str, str]]:
     if served.vector is not None:
         view = UserView(state, served.context, lambda item_id: known.item(item_id, catalogue))
         yield from of_vectors(served.vector, view)
+
+
+def position_of_items(served: Served) -> int:
+    """Of the facts of items in the vector: whoever ranked follows the log at its own pace."""
+    told = None if served.vector is None else served.vector.catalogue
+    return served.catalogue if told is None else told
 
 
 def facts(state: UserState) -> dict[str, Any]:

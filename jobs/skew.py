@@ -1,8 +1,8 @@
 """The no-skew job: `python -m jobs.skew --home …` computes again, from the logs, what every logged answer was made from.
 
-For each line of the decision log the state of the person is computed at the log position that the answer included, and
-where the line holds the vector of features that too; both are compared bit by bit with what was served. Ends with 0
-when all are equal, 3 when one differs or cannot be read, 1 when nothing could be compared.
+For each line of the decision log, in files or in the topic, the state of the person is computed at the log position
+that the answer included, and where the line holds the vector of features that too; both are compared bit by bit with
+what was served. Ends with 0 when all are equal, 3 when one differs or cannot be read, 1 when nothing could be compared.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ import argparse
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from jobs.compare import Difference, differences
 from jobs.known import Known, known_in
-from jobs.program import ended, home_folder, talkative
+from jobs.program import brokers, ended, home_folder, talkative
 from winnow.decisions import RECOMMEND
 from winnow.errors import FailedPrecondition, NotFound
+from winnow.home import decisions_folder
 from winnow.poison import Poison
 from winnow.served import Served, of_json
+from winnow.topics import DECISIONS
 
 SKEWED = 3  # how the program ends
 EVERY_S = 5.0  # between two lines of progress
@@ -34,10 +37,12 @@ logger = logging.getLogger("winnow.skew")
 
 @dataclass
 class Report:
-    """`without` are answers that had no state to serve, `vectors` how many of the compared lines held a vector."""
+    """`without` are answers that had no state to serve; of the compared ones `ranked` had been seen by a model, and
+    `vectors` say what that model was given."""
 
     compared: int = 0
     equal: int = 0
+    ranked: int = 0
     vectors: int = 0
     without: int = 0
     unreadable: Counter[str] = field(default_factory=Counter)  # by reason
@@ -50,6 +55,7 @@ class Report:
 
     def add(self, served: Served, found: Sequence[Difference], keep: int) -> None:
         self.compared += 1
+        self.ranked += served.ranked
         self.vectors += served.vector is not None
         self.equal += not found
         self.names.update({one.name.partition("[")[0] for one in found})
@@ -59,6 +65,8 @@ class Report:
         """What a person reads."""
         share = self.equal / self.compared if self.compared else 0.0
         yield f"{self.equal:,} of {self.compared:,} answers equal ({share:.4%}), {self.vectors:,} with their vector"
+        if self.ranked > self.vectors:
+            yield f"{self.ranked - self.vectors:,} ranked answers without their vector: only their state was compared"
         if self.without:
             yield f"{self.without:,} answers without a state, not compared"
         for reason, n in self.unreadable.most_common():
@@ -93,6 +101,12 @@ def has_state(served: Served) -> bool:
     return FEATURE not in served.skipped and (served.kind == RECOMMEND or served.user.watermark > 0)
 
 
+class Lines(Protocol):
+    """A part of the decision log."""
+
+    def lines(self) -> Iterator[bytes]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class DecisionFile:
     """A file as long as it was when it was found: what is written later may be of positions that were not read."""
@@ -123,12 +137,35 @@ def decision_files(places: Sequence[Path]) -> list[DecisionFile]:
     return found
 
 
-def run(home: Path, places: Sequence[Path], keep: int) -> Report:
-    """FailedPrecondition when no answer could be compared: a check that looks at nothing must not pass."""
-    files = decision_files(places)  # before the logs, which then hold what they name
+@dataclass(frozen=True, slots=True)
+class DecisionTopic:
+    """The topic as far as it went when it was looked at. A decision may be in it twice, and counts each time."""
+
+    bootstrap: str
+    ends: Mapping[int, int]  # offsets by partition
+
+    def lines(self) -> Iterator[bytes]:
+        from winnow.kafka import messages  # who reads files needs no client of a broker
+
+        return (message.value for message in messages(self.bootstrap, DECISIONS, self.ends))
+
+
+def decision_topic(bootstrap: str) -> DecisionTopic:
+    """NotFound where nobody has made it yet."""
+    from winnow.kafka import end_offsets
+
+    ends = end_offsets(bootstrap, DECISIONS)
+    if not ends:
+        raise NotFound(f"{bootstrap}: no topic {DECISIONS.name}")
+    return DecisionTopic(bootstrap, ends)
+
+
+def run(home: Path, logs: Sequence[Lines], keep: int) -> Report:
+    """`logs` were looked for before this: the home's logs then hold what they name. FailedPrecondition when no answer
+    could be compared: a check that looks at nothing must not pass."""
     known = known_in(home)
-    logger.info("%d events, %d versions of items, %d files of decisions", known.events, known.items, len(files))
-    report = skew((line for file in files for line in file.lines()), known, keep=keep)
+    logger.info("%d events, %d versions of items", known.events, known.items)
+    report = skew((line for log in logs for line in log.lines()), known, keep=keep)
     if not report.compared and not report.unreadable:
         raise FailedPrecondition(f"no answer to compare; {report.without} had no state")
     return report
@@ -141,7 +178,9 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
         epilog="ends with 0: all equal, 1: could not compare, 2: wrong command, 3: not equal",
     )
     parser.add_argument("--home", required=True, type=home_folder, help="whose logs count")
-    parser.add_argument(
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--bootstrap", type=brokers, help="Kafka brokers, host:port,…: read the topic instead of files")
+    where.add_argument(
         "--decisions",
         type=Path,
         nargs="+",
@@ -151,10 +190,17 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+def decisions(said: argparse.Namespace) -> Sequence[Lines]:
+    """Where the options say that decisions are."""
+    if said.bootstrap:
+        return [decision_topic(said.bootstrap)]
+    return decision_files(said.decisions or [decisions_folder(said.home)])
+
+
 def main(words: Sequence[str] | None = None) -> int:
     said = arguments(words)
     talkative()
-    report = run(said.home, said.decisions or [said.home / "decisions"], said.first)
+    report = run(said.home, decisions(said), said.first)
     for line in report.lines():
         print(line)  # noqa: T201 -- the report is what the program is for
     return 0 if report.fine else SKEWED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from services.gateway.arrange import arrange
 from winnow.decisions import Decision
 from winnow.requests import Watermarks
-from winnow.types import Candidates, Context, History, Person, Predictions, UserState, strings
+from winnow.types import Candidates, Context, History, Person, Predictions, UserState, Vector, strings
 
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -44,7 +45,8 @@ def candidates(n: int, scores: list[float]) -> Candidates:
 
 def predictions(scores: list[float]) -> Predictions:
     column = np.array(scores, np.float32)
-    return Predictions(np.repeat(column[:, None], 3, axis=1), column, "k")
+    vector = Vector({"user_id": ("u",), "tags": ("a", "b")}, {"age": math.nan, "acts": -0.0}, 3)
+    return Predictions(np.repeat(column[:, None], 3, axis=1), column, "k", vector)
 
 
 def user(acts: list[tuple[str, str, float, float]], seen: list[str], tail: list[int]) -> UserState:

@@ -25,6 +25,7 @@ class Inner:
     def __init__(self) -> None:
         self.trouble: dict[str, Exception | float] = {}
         self.calls: list[str] = []
+        self.ranked: list[RankQuery] = []
         self.is_ready = True
         self.rows: Sequence[int] = range(1, 11)  # what retrieval finds
         self.watermark = 7  # that states include
@@ -70,6 +71,7 @@ class Inner:
     async def rank(self, queries: Sequence[RankQuery]) -> list[Predictions]:
         """The last candidate is the best."""
         await self._meet("ranking")
+        self.ranked += queries
         return [
             Predictions(np.full((len(q.candidates), 3), 0.5, np.float32), np.arange(len(q.candidates), dtype="f4"), "k")
             for q in queries

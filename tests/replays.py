@@ -1,7 +1,9 @@
-"""A shop replayed through the feature service, with answers in between whose lines are kept; and what may go wrong in it."""
+"""A shop replayed through feature service, ranker and gateway, with answers in between whose lines are kept; and what may
+go wrong in it."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,11 +11,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from services.feature.service import FeatureService
+from services.gateway.decisions import DecisionLog
+from services.gateway.recommender import Gateway
+from services.gateway.settings import Settings
+from services.ranking import build as ranking
+from services.ranking.service import RankingService
+from tests.bundles import tiny_ranking_bundle
 from tests.events import features
-from winnow.catalogue import Catalogue
-from winnow.features import UserView
-from winnow.served import Served, to_json, vector_of
-from winnow.types import Context, Event, EventType, Item, Person
+from tests.gateways import Inner
+from winnow.artifacts import Bundle
+from winnow.catalogue import Catalogue, catch_up
+from winnow.ports import Features, RankQuery
+from winnow.requests import Readiness, RecommendRequest
+from winnow.topics import Record
+from winnow.types import CataloguePage, Context, Event, EventType, Item, Person, Predictions
 
 START = datetime(2026, 2, 1, 8, tzinfo=UTC)
 USERS, SESSIONS, ITEMS = ("u1", "u2", "new-1", "new-2"), ("s1", "s2", "s3"), 40
@@ -32,16 +43,52 @@ class Faults:
 
 
 @dataclass
+class Kept:
+    """An outlet of decisions that keeps their lines."""
+
+    lines: list[bytes] = field(default_factory=list)
+
+    def deliver(self, records: Sequence[Record]) -> None:
+        self.lines += [record.value for record in records]
+
+    def idle(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+
+@dataclass
+class FaultyRanking:
+    """The ranking service, told of another moment than the gateway's."""
+
+    service: RankingService
+    faults: Faults
+
+    async def rank(self, queries: Sequence[RankQuery]) -> list[Predictions]:
+        return await self.service.rank([replace(one, context=self.faults.context(one.context)) for one in queries])
+
+    async def ready(self) -> Readiness:
+        return await self.service.ready()
+
+
+@dataclass
 class Shop:
-    """A running service, the catalogue of whoever ranks, and the lines of what was served."""
+    """A running feature service, a ranker and a gateway with a catalogue each, and the lines of what was served. The
+    gateway reads the item log more seldom than the ranker."""
 
     home: Path
+    bundle: Bundle
     faults: Faults = field(default_factory=Faults)
-    lines: list[bytes] = field(default_factory=list)
-    catalogue: Catalogue = field(default_factory=Catalogue)
+    kept: Kept = field(default_factory=Kept)
+    ranks: Catalogue = field(default_factory=Catalogue)
+    shows: Catalogue = field(default_factory=Catalogue)
 
     def __post_init__(self) -> None:
         self.service = self._started()
+        self.ranking = ranking.build(ranking.Settings(), self.ranks)
+        self.ranking.use(ranking.load_bundle(self.ranking, self.bundle))
+        self.puts = 0
 
     async def again(self) -> None:
         """A restart, which reads the log anew."""
@@ -50,24 +97,55 @@ class Shop:
 
     async def put(self, item: Item) -> None:
         await self.service.put_items([item])
-        await self.follow()
+        self.puts += 1
+        await self.follow(shown=self.puts % 3 == 0)
 
-    async def follow(self) -> None:
-        page = await self.service.catalogue(self.catalogue.watermark, PAGE)
-        self.catalogue.upsert(map(self.faults.item, page.items))
-        self.catalogue.advance(page.watermark, complete=not page.more)
+    async def follow(self, *, shown: bool = True) -> None:
+        while await catch_up(self.ranks, Spoilt(self.service, self.faults), self.ranking.changed, page=PAGE):
+            pass
+        while shown and await catch_up(self.shows, self.service, lambda _: None, page=PAGE):
+            pass
 
     async def answer(self, person: Person, at: datetime) -> None:
-        [state] = await self.service.users([person])
-        context = Context(surface="home", device="phone", at=at)
-        view = UserView(state, self.faults.context(context), self.catalogue.get)
-        served = Served(f"r{len(self.lines)}", at, state, context, self.catalogue.watermark, vector=vector_of(view))
-        self.lines.append(to_json(served))
+        gateway = self._gateway
+        gateway._features = self.service  # which may have been started again
+        await gateway.recommend([RecommendRequest(person, n=3, context=Context(surface="home", device="phone", at=at))])
+
+    async def opened(self) -> None:
+        """From here on answers are logged."""
+        nearby, log = Inner(), DecisionLog(self.kept, queue_bytes=2**26)
+        rating = FaultyRanking(self.ranking, self.faults)
+        self._gateway = Gateway(self.service, nearby, rating, nearby, self.shows, Settings(), log)
+        self._logging = asyncio.create_task(log.run())
+        await asyncio.sleep(0)
+
+    async def closed(self) -> None:
+        self._logging.cancel()
+        await asyncio.gather(self._logging, return_exceptions=True)
+        self.ranking.close()
+        await self.service.close()
 
     def _started(self) -> FeatureService:
         service = features(self.home)
         spoil(service, self.faults)
         return service
+
+
+@dataclass
+class Spoilt:
+    """The item log as a faulty ranker reads it."""
+
+    features: Features
+    faults: Faults
+
+    async def catalogue(self, after: int, limit: int) -> CataloguePage:
+        page = await self.features.catalogue(after, limit)
+        return replace(page, items=tuple(map(self.faults.item, page.items)))
+
+
+def bundle_for(folder: Path) -> Bundle:
+    """A ranker of the shop's items."""
+    return tiny_ranking_bundle(folder, [priced(f"i{n}", random.Random(n)) for n in range(ITEMS)])
 
 
 def spoil(service: FeatureService, faults: Faults) -> None:
@@ -109,6 +187,7 @@ async def replay(shop: Shop, log: Iterable[Event], seed: int) -> None:
     """Every event by itself or a few together, an answer after most of them, prices that change, and one restart."""
     draw, waiting, log = random.Random(seed), [], list(log)
     await shop.follow()
+    await shop.opened()
     for n, event in enumerate(log):
         waiting.append(event)
         if draw.random() < 0.3:
@@ -120,7 +199,7 @@ async def replay(shop: Shop, log: Iterable[Event], seed: int) -> None:
         if n == int(len(log) * RESTART):
             await shop.again()
         await shop.answer(somebody(event, draw), event.occurred_at + timedelta(seconds=2))
-    await shop.service.close()
+    await shop.closed()
 
 
 def priced(item_id: str, draw: random.Random) -> Item:

@@ -26,6 +26,7 @@ from winnow.types import (
     Person,
     Predictions,
     UserState,
+    Vector,
     strings,
 )
 
@@ -68,12 +69,15 @@ def size_bytes(decision: Decision) -> int:
     texts = len(candidates) + 2 * len(user.history) + len(user.seen)
     numbers = candidates.sources.nbytes + candidates.scores.nbytes + user.seen_tail.nbytes + 12 * len(user.history)
     ranked = 0 if predictions is None else predictions.heads.nbytes + predictions.scores.nbytes
-    return TEXT_BYTES * (texts + 16) + numbers + ranked
+    vector = None if predictions is None else predictions.vector
+    features = 0 if vector is None else 2 * (len(vector.texts) + len(vector.numbers))  # names and values
+    return TEXT_BYTES * (texts + features + 16) + numbers + ranked
 
 
 def to_json(decision: Decision) -> bytes:
     """One line of JSON."""
     candidates, predictions, marks = decision.candidates, decision.predictions, decision.watermarks
+    vector = None if predictions is None else predictions.vector
     return orjson.dumps(
         {
             "schema": SCHEMA,
@@ -94,6 +98,7 @@ def to_json(decision: Decision) -> bytes:
             "candidates": candidates_to(candidates),
             "predictions": None if predictions is None else predictions_to(predictions),
             "user": user_to(decision.user),
+            **({} if vector is None else {"features": vector_to(vector)}),
         }
     )
 
@@ -110,7 +115,7 @@ def of_json(line: bytes) -> Decision:
             user=user_of(body["user"], Person(body["user_id"], body["session_id"])),
             context=context_of(body["context"]),
             candidates=found,
-            predictions=None if body["predictions"] is None else predictions_of(body["predictions"]),
+            predictions=predictions_of(body["predictions"], vector_of(body)),
             rows=rows_of(body["rows"], len(found)),
             propensities=np.asarray(a(list, body["propensities"]), np.float32),
             offset=a(int, body["offset"]),
@@ -160,8 +165,35 @@ def predictions_to(predictions: Predictions) -> dict[str, Any]:
     }
 
 
-def predictions_of(body: dict[str, Any]) -> Predictions:
-    return Predictions(column_of(body["heads"], "<f4"), column_of(body["scores"], "<f4"), a(str, body["bundle"]))
+def predictions_of(body: dict[str, Any] | None, vector: Vector | None) -> Predictions | None:
+    if body is None:
+        return None
+    heads, scores = column_of(body["heads"], "<f4"), column_of(body["scores"], "<f4")
+    return Predictions(heads, scores, a(str, body["bundle"]), vector)
+
+
+def vector_to(vector: Vector) -> dict[str, Any]:
+    numbers = np.fromiter(vector.numbers.values(), np.float64)
+    return {
+        "texts": dict(vector.texts),
+        "names": list(vector.numbers),
+        "numbers": column_to(numbers, "<f8"),
+        "catalogue": vector.catalogue,
+    }
+
+
+def vector_of(line: dict[str, Any]) -> Vector | None:
+    """The vector in a line, where one was logged."""
+    body = line.get("features")
+    if body is None:
+        return None
+    names, catalogue = a(list, body["names"]), body.get("catalogue")
+    numbers = column_of(body["numbers"], "<f8").reshape(len(names)).tolist()
+    return Vector(
+        {name: tuple(a(str, one) for one in several) for name, several in a(dict, body["texts"]).items()},
+        {a(str, name): number for name, number in zip(names, numbers, strict=True)},
+        None if catalogue is None else a(int, catalogue),
+    )
 
 
 def watermarks_to(marks: Watermarks) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from winnow.types import Candidates, Context, Floats, Item, UserState
+from winnow.types import Candidates, Context, Floats, Item, UserState, Vector
 
 Ints = npt.NDArray[np.int64]
 
@@ -323,6 +323,15 @@ class Scale:
     std: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What the features of one view are, before vocabularies and scales, in a schema's order: of each categorical
+    feature its value or values, and the numbers."""
+
+    texts: list[str | Sequence[str]]
+    numbers: list[float]
+
+
 @dataclass(frozen=True)
 class Schema:
     """The features that one model input reads, in order, with vocabularies and scales.
@@ -356,22 +365,51 @@ class Schema:
 
     def encode(self, views: Sequence[Any]) -> tuple[Ints, Floats]:
         """Views to (n, width) int64 vocabulary rows and (n, len(numeric)) float32 scaled numbers."""
-        ids = np.zeros((len(views), self.width), np.int64)
-        column = 0
-        for feature in self.categorical:
-            row_of = self.vocabularies[feature.vocabulary].row
-            if feature.slots == 1:
-                ids[:, column] = [row_of(feature.compute(view)) for view in views]
-            else:
-                for n, view in enumerate(views):
-                    for slot, value in enumerate(feature.compute(view)[: feature.slots]):
-                        ids[n, column + slot] = row_of(value)
-            column += feature.slots
-        raw = np.array([[feature.compute(view) for feature in self.numeric] for view in views], np.float64)
+        return self.encode_values(map(self.values, views), len(views))
+
+    def values(self, view: Any) -> Values:
+        """What `encode` would look up and scale."""
+        return Values(
+            [feature.compute(view) for feature in self.categorical], [feature.compute(view) for feature in self.numeric]
+        )
+
+    def encode_values(self, several: Iterable[Values], n: int) -> tuple[Ints, Floats]:
+        """As `encode`, of the values of `n` views."""
+        ids = np.zeros((n, self.width), np.int64)
+        raw = np.empty((n, len(self.numeric)), np.float64)
+        for row, values in enumerate(several):
+            ids[row] = self._rows(values.texts)
+            raw[row] = values.numbers
         mean, std, default = self._scaling
-        scaled = (raw.reshape(len(views), len(self.numeric)) - mean) / std
+        scaled = (raw - mean) / std
         numbers = np.where(np.isnan(scaled), default, scaled).astype(np.float32)
         return ids, numbers
+
+    def vector(self, values: Values, catalogue: int) -> Vector:
+        """The values by name; what they say of items was read when the catalogue was complete up to that position."""
+        texts = zip(self.categorical, values.texts, strict=True)
+        numbers = zip(self.numeric, values.numbers, strict=True)
+        return Vector(
+            {feature.name: (text,) if isinstance(text, str) else tuple(text) for feature, text in texts},
+            {feature.name: float(number) for feature, number in numbers},
+            catalogue,
+        )
+
+    def _rows(self, texts: Sequence[str | Sequence[str]]) -> list[int]:
+        """Vocabulary rows of one view, slot by slot."""
+        found: list[int] = []
+        for feature, row_of, text in zip(self.categorical, self._look_up, texts, strict=True):
+            if feature.slots == 1:
+                found.append(row_of(text))  # type: ignore[arg-type]  # one slot: one text
+            else:
+                rows = [row_of(one) for one in text[: feature.slots]]
+                found += rows + [0] * (feature.slots - len(rows))
+        return found
+
+    @cached_property
+    def _look_up(self) -> tuple[Callable[[str], int], ...]:
+        """How each categorical feature's values become rows."""
+        return tuple(self.vocabularies[feature.vocabulary].row for feature in self.categorical)
 
     def to_json(self) -> dict[str, Any]:
         """Names and scales; vocabularies are saved once per bundle, apart."""

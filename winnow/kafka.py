@@ -6,7 +6,8 @@ blocks: callers use a thread of their own. Knows neither events nor decisions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +27,7 @@ IN_FLIGHT_BYTES = 8 * 2**20  # of one `produce`, not acknowledged yet
 SESSION_S = 10.0  # without a sign of life a consumer's partitions go to another
 PROCESS_S = 300.0  # between two polls of a consumer
 CLOSE_S = 1.0
+STALL_S = 30.0  # without a message, although there must be more
 RETRY_S = 2.0  # at most between two attempts to connect
 
 TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
@@ -121,11 +123,7 @@ class Consumer:
         """What has come, at most `at_most` messages; empty when nothing came within `within_s`."""
         with translated("poll"):
             found = self._client.poll(timeout_ms=millis(within_s))
-        return [
-            Message(one.topic, one.partition, one.offset, one.key or b"", one.value or b"", tuple(one.headers))
-            for batch in found.values()
-            for one in batch
-        ]
+        return [message_of(one) for batch in found.values() for one in batch]
 
     def rewind(self, firsts: Offsets) -> None:
         """Give what begins at these offsets again, where it is still this member's to read."""
@@ -142,6 +140,43 @@ class Consumer:
     def close(self) -> None:
         with translated("close"):
             self._client.close(autocommit=False, timeout_ms=millis(CLOSE_S))
+
+
+def messages(bootstrap: str, topic: Topic, ends: Mapping[int, int]) -> Iterator[Message]:
+    """What lies in a topic before these offsets by partition (`end_offsets`), each partition in its order. No group knows
+    of it. Unavailable when nothing comes for `STALL_S`."""
+    left = {TopicPartition(topic.name, number): end for number, end in ends.items() if end > 0}
+    if not left:
+        return
+    with translated("read"):
+        client = opened(
+            KafkaConsumer,
+            **connection(bootstrap, "winnow-reader"),
+            metrics_enabled=False,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            allow_auto_create_topics=False,
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+        )
+        try:
+            client.assign(list(left))
+            client.seek_to_beginning(*left)
+            until = time.monotonic() + STALL_S
+            while left := {place: end for place, end in left.items() if client.position(place) < end}:
+                if time.monotonic() > until:
+                    raise Unavailable(f"Kafka, read: nothing came for {STALL_S:g} s; {len(left)} partitions have more")
+                for one in [one for batch in client.poll(timeout_ms=500).values() for one in batch]:
+                    until = time.monotonic() + STALL_S
+                    if one.offset < ends[one.partition]:
+                        yield message_of(one)
+        finally:
+            client.close(autocommit=False, timeout_ms=millis(CLOSE_S))
+
+
+def message_of(one: Any) -> Message:
+    return Message(one.topic, one.partition, one.offset, one.key or b"", one.value or b"", tuple(one.headers))
 
 
 def create(bootstrap: str, topics: Sequence[Topic], *, replicas: int = 1) -> None:

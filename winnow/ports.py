@@ -43,12 +43,14 @@ class RetrieveQuery:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankQuery:
-    """Score these candidates for one person; `objectives` weighs the heads, empty means the default."""
+    """Score these candidates for one person; `objectives` weighs the heads, empty means the default. `vector`: say, too,
+    which features of the person the model was given."""
 
     user: UserState
     candidates: Candidates
     context: Context = field(default_factory=Context)
     objectives: Mapping[str, float] = field(default_factory=dict)
+    vector: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,42 +1,32 @@
 """What the models of one answer saw of a person: the state that the feature service gave, and the vector computed of it.
 
-A line of the decision log (`winnow.decisions`) is one of these; it may hold `features` beside what a decision holds, the
-vector as whoever ranked had computed it. Numbers travel as their own bytes, so that what is read back has the same bits.
+A line of the decision log (`winnow.decisions`) is one of these; its `features` are the vector as whoever ranked had
+computed it. Numbers travel as their own bytes, so that what is read back has the same bits.
 Knows nothing of where lines are kept, and of no bundle: a vector is what its vocabularies and scales are applied to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-import numpy as np
 import orjson
 
-from winnow.decisions import RECOMMEND, SCHEMA, a, column_of, column_to, context_of, context_to, user_of, user_to
+from winnow import decisions
+from winnow.decisions import RECOMMEND, SCHEMA, a, context_of, context_to, user_of, user_to, vector_to
 from winnow.errors import InvalidArgument
 from winnow.features import FEATURES, RANKER_USER, UserView
 from winnow.poison import Poison, body_of
-from winnow.types import Context, Person, UserState
+from winnow.types import Context, Person, UserState, Vector
 
 Texts = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Vector:
-    """Features of one person by name. A number is float64 and NaN where it is missing; a category is one text ("" where
-    it is missing), and categories are as many as the feature has."""
-
-    texts: Mapping[str, Texts]
-    numbers: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Served:
     """`user.watermark` and `catalogue` are the log positions of the newest event and item that were known, `skipped` the
-    stages that the answer did without. `vector` is None where nobody logged it."""
+    stages that the answer did without. `ranked`: a model saw the person; `vector` is None where nobody logged it."""
 
     request_id: str
     at: datetime
@@ -45,6 +35,7 @@ class Served:
     catalogue: int
     kind: str = RECOMMEND
     skipped: Texts = ()
+    ranked: bool = False
     vector: Vector | None = None
 
 
@@ -82,7 +73,6 @@ def of_json(line: bytes) -> Served:
     """What was served, of a decision's line or of one of `to_json`; Poison for what is neither, or of a newer schema."""
     body = body_of(line, SCHEMA)
     try:
-        vector = body.get("features")
         return Served(
             request_id=a(str, body["request_id"]),
             at=datetime.fromisoformat(body["at"]),
@@ -91,20 +81,8 @@ def of_json(line: bytes) -> Served:
             catalogue=a(int, body["watermarks"]["catalogue"]),
             kind=a(str, body["kind"]),
             skipped=tuple(a(list, body["skipped"])),
-            vector=None if vector is None else vector_from(vector),
+            ranked=body.get("predictions") is not None,
+            vector=decisions.vector_of(body),
         )
     except (ValueError, KeyError, TypeError, OverflowError, InvalidArgument) as wrong:
         raise Poison("invalid", f"is nothing that was served: {wrong!r}") from wrong
-
-
-def vector_to(vector: Vector) -> dict[str, Any]:
-    numbers = np.fromiter(vector.numbers.values(), np.float64)
-    return {"texts": dict(vector.texts), "names": list(vector.numbers), "numbers": column_to(numbers, "<f8")}
-
-
-def vector_from(body: dict[str, Any]) -> Vector:
-    numbers = column_of(body["numbers"], "<f8").tolist()
-    return Vector(
-        {name: tuple(a(str, one) for one in several) for name, several in a(dict, body["texts"]).items()},
-        dict(zip(a(list, body["names"]), numbers, strict=True)),
-    )

@@ -229,6 +229,17 @@ class Candidates:
         return tuple(name for n, name in enumerate(self.source_names) if bits >> n & 1)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Vector:
+    """Features of one person by name, before vocabularies and scales. A number is float64 and NaN where it is missing; a
+    category is one text ("" where it is missing), and categories are as many as the feature has. `catalogue` is the
+    item-log position that its facts of items are of; None where nobody said."""
+
+    texts: Mapping[str, tuple[str, ...]]
+    numbers: Mapping[str, float]
+    catalogue: int | None = None
+
+
 HEADS = ("click", "convert", "value")
 TEXT = "text"
 """The source whose scores say how well an item's words match those of the request."""
@@ -240,12 +251,13 @@ class Predictions:
 
     `heads` is (n, 3) float32: P(click), P(convert), E[value] in the catalogue's currency (or rating points);
     `scores` is (n,) float32, their sum weighted by the request's objectives; where the request has words, the gateway adds
-    how well each candidate matches them.
+    how well each candidate matches them. `vector` is what the model was told of the person, where the query asked for it.
     """
 
     heads: Floats
     scores: Floats
     bundle: str = ""
+    vector: Vector | None = None
 
     def __post_init__(self) -> None:
         same_length(heads=self.heads, scores=self.scores)

@@ -49,6 +49,11 @@ class DecisionLog:
         self._done_bytes = 0  # and only the thread this one
 
     @property
+    def running(self) -> bool:
+        """Whether decisions are kept: what only they need is else not worth asking for."""
+        return self._running
+
+    @property
     def waiting_bytes(self) -> int:
         """About what is in memory and not delivered yet."""
         return self._taken_bytes - self._done_bytes

@@ -257,7 +257,7 @@ class Gateway:
         contexts: Sequence[Context],
     ) -> Sequence[Predictions | None]:
         queries = [
-            RankQuery(user, candidates, context, request.objectives)
+            RankQuery(user, candidates, context, request.objectives, vector=self.decisions.running)
             for request, user, candidates, context in zip(requests, users, found, contexts, strict=True)
         ]
         nobody: list[Predictions | None] = [None] * len(requests)

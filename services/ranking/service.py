@@ -37,6 +37,17 @@ class Model:
     as_of: int  # changes of the catalogue that the service had been told of when this was begun
 
 
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """One call. What it takes from the catalogue (rows of candidates, facts in the views) is of one moment, `catalogue`
+    the position of the item log then."""
+
+    queries: Sequence[RankQuery]
+    rows: Sequence[Rows]
+    views: Sequence[UserView]
+    catalogue: int
+
+
 class RankingService:
     """Give `changed` every write of the catalogue; it answers once a model is loaded and used."""
 
@@ -56,8 +67,9 @@ class RankingService:
             raise FailedPrecondition("no ranking bundle is loaded yet")
         if not queries:
             return []
-        rows = [self._rows(query) for query in queries]
-        return await self._worker.run(self._rank, model, queries, rows)
+        views = [self._view(query) for query in queries]
+        asked = Asked(queries, [self._rows(query) for query in queries], views, self._catalogue.watermark)
+        return await self._worker.run(self._rank, model, asked)
 
     async def ready(self) -> Readiness:
         return Readiness(True) if self._model else Readiness(False, ("ranking bundle",))
@@ -102,20 +114,27 @@ class RankingService:
             raise InvalidArgument(f"at most {MAX_CANDIDATES}", field="candidates")
         return self._catalogue.rows(query.candidates.item_ids)
 
-    def _rank(self, model: Model, queries: Sequence[RankQuery], rows: Sequence[Rows]) -> list[Predictions]:
+    def _view(self, query: RankQuery) -> UserView:
+        """Facts of items are read here, on the event loop that writes them: all are of one position of their log."""
+        view = UserView(query.user, query.context, self._catalogue.get)
+        _ = view.items
+        return view
+
+    def _rank(self, model: Model, asked: Asked) -> list[Predictions]:
         """In a thread. People share one run of user_net; meeting their candidates is a run each, because padding
         people to one length costs more than the runs (500 candidates fill a core by themselves)."""
-        bundle = model.bundle
-        views = [UserView(query.user, query.context, self._catalogue.get) for query in queries]
-        ids, numbers = bundle.user_schema.encode(views)
+        bundle, schema = model.bundle, model.bundle.user_schema
+        values = [schema.values(view) for view in asked.views]
+        ids, numbers = schema.encode_values(values, len(values))
         people = bundle.user_net.run({"ids": ids, "numbers": numbers})
         answers = []
-        for n, query in enumerate(queries):
+        for n, query in enumerate(asked.queries):
             user = {"user_vectors": people["vectors"][n : n + 1], "user_hidden": people["hidden"][n : n + 1]}
             candidates = candidate_numbers(query.candidates, bundle.candidates)[None]
-            heads = self._meet(model, user, model.items.places(rows[n]), candidates)
+            heads = self._meet(model, user, model.items.places(asked.rows[n]), candidates)
             wanted = weights(query.objectives) if query.objectives else self._default
-            answers.append(Predictions(heads, heads @ wanted, bundle.id))
+            vector = schema.vector(values[n], asked.catalogue) if query.vector else None
+            answers.append(Predictions(heads, heads @ wanted, bundle.id, vector))
         return answers
 
     def _meet(self, model: Model, user: dict[str, Floats], places: Rows, candidates: Floats) -> Floats:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import struct
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,11 +17,13 @@ from tests.bundles import SOURCES, STATS_AT, make_user
 from tests.retrievals import Shop
 from tests.wirings import over_grpc
 from winnow.errors import InvalidArgument
-from winnow.features import NO_STATS, ItemStats, ItemView, Schema, UserView, candidate_numbers
+from winnow.features import NO_STATS, ItemStats, ItemView, Schema, UserView, Values, candidate_numbers
 from winnow.inference import OnnxModel
 from winnow.ports import Ranking, RankQuery
-from winnow.types import HEADS, Candidates, Context, Floats, Predictions, strings
+from winnow.served import vector_of
+from winnow.types import HEADS, Candidates, Context, Floats, Predictions, Vector, strings
 
+POSITION = 321  # of the item log
 Opened = AbstractAsyncContextManager[Ranking]
 
 
@@ -42,7 +47,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 @pytest.fixture(scope="module")
 def service(shop: Shop) -> Iterator[Ranking]:
-    with closing(shop.rank()) as service:
+    catalogue = shop.catalogue()
+    catalogue.advance(POSITION, complete=True)
+    with closing(shop.rank(catalogue)) as service:
         yield service
 
 
@@ -87,8 +94,8 @@ async def test_the_parts_say_what_the_plain_graph_says(opened: Callable[[], Open
     np.testing.assert_allclose(answer.heads, plain(shop, query), atol=1e-5)
 
 
-def plain(shop: Shop, query: RankQuery) -> Floats:
-    """The same heads by `plain.onnx`, encoded here."""
+def plain(shop: Shop, query: RankQuery, person: tuple[npt.NDArray[np.int64], Floats] | None = None) -> Floats:
+    """The same heads by `plain.onnx`, encoded here; `person` is already."""
     bundle = shop.ranking
     schemas = {n: Schema.from_json(bundle.facts["schemas"][n], bundle.vocabularies()) for n in ("user", "item")}
     known = {item.item_id: item for item in shop.items}
@@ -96,7 +103,8 @@ def plain(shop: Shop, query: RankQuery) -> Floats:
     table = pq.read_table(bundle.file("stats.parquet")).to_pylist()
     stats = {row.pop("item_id"): ItemStats(**row) for row in table}
     views = [ItemView(known[i], stats.get(i, NO_STATS), bundle.facts["stats_at"]) for i in query.candidates.item_ids]
-    user_ids, user_numbers = schemas["user"].encode([user] * len(views))
+    user_ids, user_numbers = person or schemas["user"].encode([user])
+    user_ids, user_numbers = (np.repeat(column, len(views), axis=0) for column in (user_ids, user_numbers))
     item_ids, item_numbers = schemas["item"].encode(views)
     inputs = {
         "user_ids": user_ids,
@@ -111,6 +119,51 @@ def plain(shop: Shop, query: RankQuery) -> Floats:
 def same(one: Predictions, other: Predictions) -> None:
     np.testing.assert_allclose(one.heads, other.heads, atol=1e-5)
     np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+
+
+async def test_who_asks_is_told_what_the_model_was_given(opened: Callable[[], Opened], shop: Shop) -> None:
+    """By name and to the last bit; and it is what the model was given: encoded again it says the same."""
+    query = asked(4, FIFTY, vector=True)
+    async with opened() as port:
+        [answer] = await port.rank([query])
+    known = {item.item_id: item for item in shop.items}
+    vector, view = answer.vector, UserView(query.user, query.context, known.get)
+    assert vector is not None
+    assert list(pairs_of(vector)) == list(pairs_of(vector_of(view, schema_of(shop).names)))
+    assert vector.catalogue == POSITION
+    encoded = encoded_again(shop, vector)
+    assert [column.tobytes() for column in encoded] == [column.tobytes() for column in schema_of(shop).encode([view])]
+    np.testing.assert_allclose(answer.heads, plain(shop, query, encoded), atol=1e-5)
+
+
+async def test_each_of_a_batch_is_told_of_itself_and_who_does_not_ask_nothing(opened: Callable[[], Opened]) -> None:
+    queries = [asked(n, FIFTY[:3], vector=n != 2) for n in range(5)]
+    async with opened() as port:
+        answers = await port.rank(queries)
+        [alone] = await port.rank(queries[3:4])
+    told = [None if answer.vector is None else answer.vector.texts["user_id"] for answer in answers]
+    assert told == [("u0",), ("u1",), None, ("u3",), ("u4",)]
+    assert answers[0].vector is not None
+    assert math.isnan(answers[0].vector.numbers["user_last_value"])  # nothing is known of u0
+    assert answers[3].vector is not None
+    assert alone.vector is not None
+    assert list(pairs_of(answers[3].vector)) == list(pairs_of(alone.vector))
+
+
+def schema_of(shop: Shop) -> Schema:
+    return Schema.from_json(shop.ranking.facts["schemas"]["user"], shop.ranking.vocabularies())
+
+
+def pairs_of(vector: Vector) -> Iterator[tuple[str, object]]:
+    """Names and values, numbers as their bits."""
+    yield from sorted(vector.texts.items())
+    yield from sorted((name, struct.pack("<d", number)) for name, number in vector.numbers.items())
+
+
+def encoded_again(shop: Shop, vector: Vector) -> tuple[npt.NDArray[np.int64], Floats]:
+    schema = schema_of(shop)
+    texts = [vector.texts[feature.name][0] for feature in schema.categorical]
+    return schema.encode_values([Values(list(texts), [vector.numbers[one.name] for one in schema.numeric])], 1)
 
 
 async def test_a_batch_answers_like_one_by_one(opened: Callable[[], Opened]) -> None:

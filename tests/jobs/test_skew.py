@@ -20,10 +20,12 @@ from jobs.known import known_in
 from jobs.skew import SKEWED, DecisionFile, main, skew
 from tests.events import click, features
 from tests.homes import copy_of, event_lists, small_home
-from tests.replays import FAULTS, Faults, Shop, events, replay
+from tests.replays import FAULTS, Faults, Shop, bundle_for, events, replay
+from winnow.artifacts import Bundle
 from winnow.decisions import SIMILAR, Decision
 from winnow.decisions import to_json as decision_line
 from winnow.errors import FailedPrecondition, NotFound
+from winnow.features import RANKER_USER
 from winnow.requests import Watermarks
 from winnow.served import Served, of_json, to_json
 from winnow.types import Candidates, Context, Event, Person, strings
@@ -37,21 +39,26 @@ def empty_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_home(tmp_path_factory.mktemp("shop") / "home")
 
 
-def replayed(shop: Path, into: Path, faults: Faults) -> Path:
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return bundle_for(tmp_path_factory.mktemp("bundle") / "ranking")
+
+
+def replayed(shop: Path, into: Path, bundle: Bundle, faults: Faults) -> Path:
     """A home with its decisions."""
     home = copy_of(shop, into)
-    one = Shop(home, faults)
+    one = Shop(home, bundle, faults)
     asyncio.run(replay(one, EVENTS, seed=4))
     (home / "decisions").mkdir()
     for part in (0, 1):
-        half = one.lines[part * 100 :][: 100 if part == 0 else None]
+        half = one.kept.lines[part * 100 :][: 100 if part == 0 else None]
         (home / "decisions" / f"{part}.jsonl").write_bytes(b"".join(line + b"\n" for line in half))
     return home
 
 
 @pytest.fixture(scope="module")
-def right(empty_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return replayed(empty_shop, tmp_path_factory.mktemp("right") / "home", Faults())
+def right(empty_shop: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return replayed(empty_shop, tmp_path_factory.mktemp("right") / "home", bundle, Faults())
 
 
 def lines(home: Path) -> list[bytes]:
@@ -66,16 +73,19 @@ def test_a_replay_is_equal_to_the_last_bit(right: Path, capsys: pytest.CaptureFi
     assert any(
         one.occurred_at < before.occurred_at for before, one in pairwise(EVENTS)
     )  # some were on their way for long
+    assert all(one.ranked and one.vector is not None for one in served)
+    assert {*served[0].vector.texts, *served[0].vector.numbers} == set(RANKER_USER)  # type: ignore[union-attr]
+    assert any(one.vector and one.vector.catalogue != one.catalogue for one in served)  # the gateway's is older
     assert main(["--home", str(right)]) == 0
     assert f"{len(served)} of {len(served)} answers equal (100.0000%), {len(served)} with" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_every_fault_is_caught_and_named(
-    name: str, empty_shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, empty_shop: Path, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fault = FAULTS[name]
-    home = replayed(empty_shop, tmp_path / "home", fault.faults)
+    home = replayed(empty_shop, tmp_path / "home", bundle, fault.faults)
     assert main(["--home", str(home), "--first", "7"]) == SKEWED
     told = capsys.readouterr().out.splitlines()
     differing = {line.rpartition(" differ in ")[2] for line in told if " differ in " in line}
@@ -145,6 +155,22 @@ def test_lines_of_the_decision_log_are_compared_by_their_state(right: Path) -> N
     assert (report.compared, report.equal, report.vectors) == (len(every), len(every), 0)
     mixed = [replace(one, user=replace(other.user, person=one.user.person)) for one, other in pairwise(every)]
     assert skew([decision_of(one) for one in mixed], known_in(right)).equal < len(mixed) / 2
+
+
+def test_a_ranked_answer_without_its_vector_is_told(right: Path) -> None:
+    body = orjson.loads(lines(right)[0])
+    del body["features"]
+    report = skew([orjson.dumps(body), lines(right)[1]], known_in(right))
+    assert (report.equal, report.ranked, report.vectors) == (2, 2, 1)
+    assert "1 ranked answers without their vector: only their state was compared" in list(report.lines())
+
+
+def test_the_vector_counts_at_the_position_that_whoever_ranked_names(right: Path) -> None:
+    ahead = [one for one in map(of_json, lines(right)) if one.vector and one.vector.catalogue != one.catalogue]
+    unsaid = [replace(one, vector=replace(one.vector, catalogue=None)) for one in ahead]  # type: ignore[type-var]
+    known = known_in(right)
+    assert [list(pairs(one, known)) for one in ahead] == [[] for _ in ahead]
+    assert any(list(pairs(one, known)) for one in unsaid)
 
 
 def test_answers_without_a_state_are_told_apart(right: Path) -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from winnow.v1 import types_pb2 as winnow_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17winnow/v1/ranking.proto\x12\twinnow.v1\x1a\x15winnow/v1/types.proto\"\xec\x01\n\tRankQuery\x12\"\n\x04user\x18\x01 \x01(\x0b\x32\x14.winnow.v1.UserState\x12)\n\ncandidates\x18\x02 \x01(\x0b\x32\x15.winnow.v1.Candidates\x12#\n\x07\x63ontext\x18\x03 \x01(\x0b\x32\x12.winnow.v1.Context\x12\x38\n\nobjectives\x18\x04 \x03(\x0b\x32$.winnow.v1.RankQuery.ObjectivesEntry\x1a\x31\n\x0fObjectivesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"4\n\x0bRankRequest\x12%\n\x07queries\x18\x01 \x03(\x0b\x32\x14.winnow.v1.RankQuery\"<\n\x0bPredictions\x12\r\n\x05heads\x18\x01 \x01(\x0c\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\x12\x0e\n\x06\x62undle\x18\x03 \x01(\t\";\n\x0cRankResponse\x12+\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x16.winnow.v1.Predictions2\x81\x01\n\x0eRankingService\x12\x37\n\x04Rank\x12\x16.winnow.v1.RankRequest\x1a\x17.winnow.v1.RankResponse\x12\x36\n\x05Ready\x12\x17.winnow.v1.ReadyRequest\x1a\x14.winnow.v1.Readinessb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17winnow/v1/ranking.proto\x12\twinnow.v1\x1a\x15winnow/v1/types.proto\"\xfc\x01\n\tRankQuery\x12\"\n\x04user\x18\x01 \x01(\x0b\x32\x14.winnow.v1.UserState\x12)\n\ncandidates\x18\x02 \x01(\x0b\x32\x15.winnow.v1.Candidates\x12#\n\x07\x63ontext\x18\x03 \x01(\x0b\x32\x12.winnow.v1.Context\x12\x38\n\nobjectives\x18\x04 \x03(\x0b\x32$.winnow.v1.RankQuery.ObjectivesEntry\x12\x0e\n\x06vector\x18\x05 \x01(\x08\x1a\x31\n\x0fObjectivesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"4\n\x0bRankRequest\x12%\n\x07queries\x18\x01 \x03(\x0b\x32\x14.winnow.v1.RankQuery\"q\n\x06Vector\x12\x13\n\x0b\x63\x61tegorical\x18\x01 \x03(\t\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\r\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x0f\n\x07numeric\x18\x04 \x03(\t\x12\x0f\n\x07numbers\x18\x05 \x01(\x0c\x12\x11\n\tcatalogue\x18\x06 \x01(\x03\"_\n\x0bPredictions\x12\r\n\x05heads\x18\x01 \x01(\x0c\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\x12\x0e\n\x06\x62undle\x18\x03 \x01(\t\x12!\n\x06vector\x18\x04 \x01(\x0b\x32\x11.winnow.v1.Vector\";\n\x0cRankResponse\x12+\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x16.winnow.v1.Predictions2\x81\x01\n\x0eRankingService\x12\x37\n\x04Rank\x12\x16.winnow.v1.RankRequest\x1a\x17.winnow.v1.RankResponse\x12\x36\n\x05Ready\x12\x17.winnow.v1.ReadyRequest\x1a\x14.winnow.v1.Readinessb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RANKQUERY_OBJECTIVESENTRY']._loaded_options = None
   _globals['_RANKQUERY_OBJECTIVESENTRY']._serialized_options = b'8\001'
   _globals['_RANKQUERY']._serialized_start=62
-  _globals['_RANKQUERY']._serialized_end=298
-  _globals['_RANKQUERY_OBJECTIVESENTRY']._serialized_start=249
-  _globals['_RANKQUERY_OBJECTIVESENTRY']._serialized_end=298
-  _globals['_RANKREQUEST']._serialized_start=300
-  _globals['_RANKREQUEST']._serialized_end=352
-  _globals['_PREDICTIONS']._serialized_start=354
-  _globals['_PREDICTIONS']._serialized_end=414
-  _globals['_RANKRESPONSE']._serialized_start=416
-  _globals['_RANKRESPONSE']._serialized_end=475
-  _globals['_RANKINGSERVICE']._serialized_start=478
-  _globals['_RANKINGSERVICE']._serialized_end=607
+  _globals['_RANKQUERY']._serialized_end=314
+  _globals['_RANKQUERY_OBJECTIVESENTRY']._serialized_start=265
+  _globals['_RANKQUERY_OBJECTIVESENTRY']._serialized_end=314
+  _globals['_RANKREQUEST']._serialized_start=316
+  _globals['_RANKREQUEST']._serialized_end=368
+  _globals['_VECTOR']._serialized_start=370
+  _globals['_VECTOR']._serialized_end=483
+  _globals['_PREDICTIONS']._serialized_start=485
+  _globals['_PREDICTIONS']._serialized_end=580
+  _globals['_RANKRESPONSE']._serialized_start=582
+  _globals['_RANKRESPONSE']._serialized_end=641
+  _globals['_RANKINGSERVICE']._serialized_start=644
+  _globals['_RANKINGSERVICE']._serialized_end=773
 # @@protoc_insertion_point(module_scope)

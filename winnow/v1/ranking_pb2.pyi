@@ -47,6 +47,9 @@ class RankQuery(_message.Message):
     CANDIDATES_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     OBJECTIVES_FIELD_NUMBER: _builtins.int
+    VECTOR_FIELD_NUMBER: _builtins.int
+    vector: _builtins.bool
+    """Say which features of the person the model was given."""
     @_builtins.property
     def user(self) -> _types_pb2.UserState: ...
     @_builtins.property
@@ -64,10 +67,11 @@ class RankQuery(_message.Message):
         candidates: _types_pb2.Candidates | None = ...,
         context: _types_pb2.Context | None = ...,
         objectives: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        vector: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "context", b"context", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "context", b"context", "objectives", b"objectives", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "context", b"context", "objectives", b"objectives", "user", b"user", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -94,27 +98,77 @@ class RankRequest(_message.Message):
 Global___RankRequest: _TypeAlias = RankRequest  # noqa: Y015
 
 @_typing.final
+class Vector(_message.Message):
+    """Features of one person, before vocabularies and scales."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORICAL_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    NUMERIC_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    CATALOGUE_FIELD_NUMBER: _builtins.int
+    numbers: _builtins.bytes
+    """Little-endian float64, one per name in `numeric`; NaN where it is missing."""
+    catalogue: _builtins.int
+    """Item-log position that its facts of items are of."""
+    @_builtins.property
+    def categorical(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the categorical features, how many values each has, and the values of all of them, one after the other."""
+
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def numeric(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        categorical: _abc.Iterable[_builtins.str] | None = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        numeric: _abc.Iterable[_builtins.str] | None = ...,
+        numbers: _builtins.bytes = ...,
+        catalogue: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue", b"catalogue", "categorical", b"categorical", "counts", b"counts", "numbers", b"numbers", "numeric", b"numeric", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Vector: _TypeAlias = Vector  # noqa: Y015
+
+@_typing.final
 class Predictions(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HEADS_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
     BUNDLE_FIELD_NUMBER: _builtins.int
+    VECTOR_FIELD_NUMBER: _builtins.int
     heads: _builtins.bytes
     """Row-major (n, 3) little-endian float32: P(click), P(convert), E[value]."""
     scores: _builtins.bytes
     """(n) little-endian float32."""
     bundle: _builtins.str
+    @_builtins.property
+    def vector(self) -> Global___Vector:
+        """Where the query asked for it."""
+
     def __init__(
         self,
         *,
         heads: _builtins.bytes = ...,
         scores: _builtins.bytes = ...,
         bundle: _builtins.str = ...,
+        vector: Global___Vector | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "heads", b"heads", "scores", b"scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "heads", b"heads", "scores", b"scores", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -31,6 +31,10 @@ def same(left: Any, right: Any) -> bool:
         )
     if is_dataclass(left) and type(left) is type(right):
         return all(same(getattr(left, f.name), getattr(right, f.name)) for f in fields(left))
+    if isinstance(left, dict):
+        return list(left) == list(right) and all(same(value, right[name]) for name, value in left.items())
+    if isinstance(left, float):
+        return np.float64(left).tobytes() == np.float64(right).tobytes()
     return bool(left == right)
 
 

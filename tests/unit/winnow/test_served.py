@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from winnow.features import FEATURES, RANKER_USER, UserView
 from winnow.poison import Poison
-from winnow.served import Served, Vector, of_json, to_json, vector_of
-from winnow.types import Context, History, Item, Person, UserState, strings
+from winnow.served import Served, of_json, to_json, vector_of
+from winnow.types import Context, History, Item, Person, UserState, Vector, strings
 
 AT = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
 STATE = UserState(

@@ -1,6 +1,7 @@
 """A page can live without any inner service, and says which it went without; a write cannot."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -229,6 +230,18 @@ async def test_every_answer_is_logged_with_what_it_was_chosen_from() -> None:
     assert [one.user.person.user_id for one in logged] == ["a", "b", "", "c", "u"]
     assert (logged[0].offset, logged[0].context.at is None) == (1, False)
     assert logged[-1].predictions is None
+
+
+async def test_the_ranker_is_asked_for_its_vectors_only_where_decisions_are_kept(tmp_path: Path) -> None:
+    inner = Inner()
+    gateway = gateway_over(inner, home=tmp_path, decision_free_bytes=0)
+    await gateway.recommend([RecommendRequest(Person("a")), RecommendRequest(Person("b"))])
+    running = asyncio.create_task(gateway.decisions.run())
+    await asyncio.sleep(0)
+    await gateway.recommend([RecommendRequest(Person("a")), RecommendRequest(Person("b"))])
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert [query.vector for query in inner.ranked] == [False, False, True, True]
 
 
 async def test_batches_over_the_limit_are_refused_by_name() -> None:

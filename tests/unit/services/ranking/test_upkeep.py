@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import weakref
 from contextlib import closing
 from dataclasses import replace
@@ -122,3 +123,25 @@ async def test_a_switch_lets_go_of_the_old_model(shop: Shop, request: pytest.Fix
         service.use(building.load_bundle(service, shop.ranking))
         await service.settled()
         assert old() is None
+
+
+async def test_what_is_told_of_items_is_of_the_position_that_is_told_whatever_is_written_meanwhile(shop: Shop) -> None:
+    catalogue = shop.catalogue()
+    catalogue.advance(100, complete=True)
+    with closing(shop.rank(catalogue)) as service:
+        [expected] = await service.rank([replace(query("i1"), vector=True)])
+        held = threading.Event()
+        busy = asyncio.create_task(service._worker.run(held.wait, 10.0))
+        asked = asyncio.create_task(service.rank([replace(query("i1"), vector=True)]))
+        await asyncio.sleep(0)  # asked, and waiting for the only thread
+        put(service, catalogue, *(replace(shop.items[n], price=5_000.0) for n in (3, 5)))
+        catalogue.advance(102, complete=True)
+        held.set()
+        [before], _ = await asked, await busy
+        [after] = await service.rank([replace(query("i1"), vector=True)])
+    assert expected.vector
+    assert before.vector
+    assert after.vector
+    name = "user_mean_log_price"
+    assert (before.vector.catalogue, before.vector.numbers[name]) == (100, expected.vector.numbers[name])
+    assert (after.vector.catalogue, after.vector.numbers[name]) == (102, np.log1p(5_000.0))

@@ -28,6 +28,7 @@ from winnow.types import (
     Reason,
     Receipt,
     UserState,
+    Vector,
     strings,
 )
 from winnow.v1 import explanation_pb2, types_pb2
@@ -161,16 +162,53 @@ def test_a_retrieval_query_survives_the_wire(query: RetrieveQuery) -> None:
 
 
 @settings(max_examples=50)
-@given(st.builds(RankQuery, user=users, candidates=candidate_columns(), context=contexts, objectives=weights))
+@given(
+    st.builds(
+        RankQuery,
+        user=users,
+        candidates=candidate_columns(),
+        context=contexts,
+        objectives=weights,
+        vector=st.booleans(),
+    )
+)
 def test_a_ranking_query_survives_the_wire(query: RankQuery) -> None:
     assert same(ranking.query_of(ranking.query_to(query)), query)
+
+
+vectors = st.builds(
+    Vector,
+    st.dictionaries(ids, st.lists(texts, max_size=3).map(tuple), max_size=4),
+    st.dictionaries(ids, st.floats(allow_nan=False), max_size=4),
+    st.integers(0, 2**62),
+)
+
+
+def test_a_missing_number_and_a_negative_zero_survive_the_wire() -> None:
+    sent = np.array([np.nan, -0.0, 5e-324])
+    back = ranking.vector_of(ranking.vector_to(Vector({}, dict(zip("abc", sent.tolist(), strict=True)))))
+    assert np.array(list(back.numbers.values())).tobytes() == sent.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        (ranking.pb.Vector(categorical=["a"], counts=[2], texts=["x"]), "counts"),
+        (ranking.pb.Vector(categorical=["a"], texts=["x"]), "counts"),
+        (ranking.pb.Vector(numeric=["a"], numbers=b"1234567"), "numbers"),
+    ],
+)
+def test_a_vector_that_is_incomplete_is_refused(wrong: ranking.pb.Vector, field: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        ranking.vector_of(wrong)
+    assert refused.value.field == f"predictions.vector.{field}"
 
 
 @given(st.integers(0, 5), st.data())
 def test_predictions_survive_the_wire(n: int, data: st.DataObject) -> None:
     values = data.draw(st.lists(st.floats(width=32), min_size=4 * n, max_size=4 * n))
     heads = np.array(values[: 3 * n], np.float32).reshape(n, 3)
-    predictions = Predictions(heads, np.array(values[3 * n :], np.float32), "b")
+    predictions = Predictions(heads, np.array(values[3 * n :], np.float32), "b", data.draw(st.none() | vectors))
     assert same(ranking.predictions_of(ranking.predictions_to(predictions)), predictions)
 
 
