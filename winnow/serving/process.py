@@ -18,7 +18,6 @@ from pydantic_settings import BaseSettings
 
 from winnow.errors import FailedPrecondition, Unavailable, WinnowError
 from winnow.serving.address import CannotListen, check_free, reason
-from winnow.serving.http import serve_http
 from winnow.serving.memory import tune
 from winnow.serving.serve import Registration, serve_grpc
 from winnow.serving.signals import until_stopped
@@ -56,6 +55,8 @@ class Process:
             for address in (self.http_address, self.grpc_address) if self.http is not None else ():
                 check_free(address)  # both, before one is open and says so
             if self.http is not None:
+                from winnow.serving.http import serve_http  # only the gateway's image holds a web server
+
                 http = await serve_http(self.http, self.http_address, grace_s=self.grace_s)
                 faces.append(http.stop)
                 addresses["rest"] = http.address
