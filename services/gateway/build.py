@@ -5,6 +5,8 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from services.gateway.decisions import DecisionLog, Outlet
+from services.gateway.inner import Inner
+from services.gateway.popular import Popular
 from services.gateway.recommender import Gateway
 from services.gateway.rest import rest
 from services.gateway.settings import MS, Settings
@@ -26,8 +28,10 @@ def build(
     stand_in: StandIn | None = None,
 ) -> Gateway:
     """The gateway over a catalogue that the caller keeps current."""
+    popular = Popular(catalogue, settings.popular_items)
+    inner = Inner(features, retrieval, ranking, explanation, popular, settings, stand_in)
     decisions = DecisionLog(outlet(settings), queue_bytes=settings.decision_queue_bytes)
-    return Gateway(features, retrieval, ranking, explanation, catalogue, settings, decisions, stand_in)
+    return Gateway(inner, catalogue, settings, decisions)
 
 
 def hot_states(settings: Settings) -> HotStates | None:

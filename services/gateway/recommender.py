@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 from uuid import uuid4
 
@@ -17,21 +18,15 @@ import numpy as np
 
 from services.gateway.arrange import arrange, weigh_words
 from services.gateway.decisions import DecisionLog
-from services.gateway.popular import Popular
+from services.gateway.inner import FEATURE, RANKING, RETRIEVAL, Inner, Reasons
 from services.gateway.settings import Settings
-from services.gateway.stand_in import StandIn
 from winnow.catalogue import Catalogue, Rows
 from winnow.decisions import RECOMMEND, SIMILAR, TRENDING, Decision
-from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable, WinnowError
-from winnow.guarded import Guarded
+from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 from winnow.pipeline import Run
 from winnow.ports import (
     ExplainQuery,
-    Explanation,
-    Features,
-    Ranking,
     RankQuery,
-    Retrieval,
     RetrieveQuery,
 )
 from winnow.requests import (
@@ -56,18 +51,14 @@ from winnow.types import (
     Item,
     Person,
     Predictions,
-    Reason,
     Receipt,
     UserState,
 )
 
-FEATURE, RETRIEVAL, RANKING, ARRANGE, EXPLANATION = "feature", "retrieval", "ranking", "arrange", "explanation"
-STAND_IN = "stand_in"
+ARRANGE = "arrange"
 VARIANT = "default"
 NOBODY = UserState(Person(session_id="nobody"))
 
-Part = Features | Retrieval | Ranking | Explanation
-Reasons = tuple[Reason, ...]
 T = TypeVar("T")
 
 
@@ -84,28 +75,13 @@ class Slate:
 class Gateway:
     """The Recommender port over the four inner ones."""
 
-    def __init__(
-        self,
-        features: Features,
-        retrieval: Retrieval,
-        ranking: Ranking,
-        explanation: Explanation,
-        catalogue: Catalogue,
-        settings: Settings,
-        decisions: DecisionLog,
-        stand_in: StandIn | None = None,
-    ) -> None:
-        self._stand_in = stand_in
-        self._guards = {part: Guarded(part) for part in (FEATURE, RETRIEVAL, RANKING, EXPLANATION, STAND_IN)}
-        self._features = features
-        self._retrieval = retrieval
-        self._ranking = ranking
-        self._explanation = explanation
+    def __init__(self, inner: Inner, catalogue: Catalogue, settings: Settings, decisions: DecisionLog) -> None:
+        self._inner = inner
         self._catalogue = catalogue
         self._settings = settings
         self._was_ready = False
         self.decisions = decisions
-        self.popular = Popular(catalogue, settings.popular_items)
+        self.popular = inner.popular
 
     async def recommend(self, requests: Sequence[RecommendRequest]) -> list[Answer]:
         """People → candidates → predictions → slates → reasons → answers; one pass for the whole batch."""
@@ -113,7 +89,7 @@ class Gateway:
         run, started = Run(observe_stage), time.perf_counter()
         own = own_ids(len(requests))
         contexts = [at_a_moment(request.context) for request in requests]
-        users = await self._users(run, [request.person for request in requests])
+        users = await self._inner.users(run, [request.person for request in requests])
         found = await self._retrieve(run, requests, users, contexts)
         ranked = await self._rank(run, requests, users, found, contexts)
         slates = self._arrange(run, requests, found, ranked)
@@ -126,39 +102,33 @@ class Gateway:
     async def similar(self, request: SimilarRequest) -> Answer:
         run, started = Run(observe_stage), time.perf_counter()
         wanted = request.offset + request.n
-        found = await run.optional(
-            RETRIEVAL,
-            self._guards[RETRIEVAL](
-                lambda: self._retrieval.similar(request.item_ids, wanted, request.filter, request.exclude)
-            ),
-            self._settings.budget_s(RETRIEVAL),
-            lambda: self._instead_of_similar(request, wanted),
+        found = await self._inner.similar(
+            run,
+            request.item_ids,
+            wanted,
+            request.filter,
+            request.exclude,
+            partial(self._instead_of_similar, request, wanted),
         )
         return self._page(SIMILAR, run, started, found, request.offset, request.n, None)
 
     async def trending(self, request: TrendingRequest) -> Answer:
         run, started = Run(observe_stage), time.perf_counter()
-        user = (await self._users(run, [request.person]))[0] if request.person else None
+        user = (await self._inner.users(run, [request.person]))[0] if request.person else None
         wanted = request.offset + request.n
-        instead = RetrieveQuery(user or NOBODY, wanted, filter=request.filter, exclude=request.exclude)
-        found = await run.optional(
-            RETRIEVAL,
-            self._guards[RETRIEVAL](lambda: self._retrieval.trending(wanted, user, request.filter, request.exclude)),
-            self._settings.budget_s(RETRIEVAL),
-            lambda: self.popular.candidates(instead),
-        )
+        found = await self._inner.trending(run, wanted, user, request.filter, request.exclude, NOBODY)
         return self._page(TRENDING, run, started, found, request.offset, request.n, user)
 
     async def record(self, events: Sequence[Event]) -> Receipt:
         check_size(events, MAX_EVENTS, "events")
-        receipt = await self._write("record", self._features.record(events))
+        receipt = await self._write("record", self._inner.features.record(events))
         EVENTS.labels(outcome="accepted").inc(receipt.accepted)
         EVENTS.labels(outcome="duplicate").inc(receipt.duplicates)
         return replace(receipt, token=token_of(receipt.watermark))
 
     async def put_items(self, items: Sequence[Item]) -> Receipt:
         check_size(items, MAX_ITEMS, "items")
-        receipt = await self._write("put_items", self._features.put_items(items))
+        receipt = await self._write("put_items", self._inner.features.put_items(items))
         await self._seen_here(receipt.watermark)
         return receipt
 
@@ -166,13 +136,7 @@ class Gateway:
         """Ready once every part was ready and the catalogue was read; from then on a lost part is a skipped stage."""
         if self._was_ready:
             return Readiness(True)
-        parts: dict[str, Part] = {
-            FEATURE: self._features,
-            RETRIEVAL: self._retrieval,
-            RANKING: self._ranking,
-            EXPLANATION: self._explanation,
-        }
-        missing = [text for name, part in parts.items() for text in await missing_of(name, part)]
+        missing = await self._inner.missing()
         if not self._catalogue.complete.is_set():
             missing.append("catalogue: still being read")
         self._was_ready = not missing
@@ -204,21 +168,6 @@ class Gateway:
 
     # ------------------------------------------------------------------------------------------ steps
 
-    async def _users(self, run: Run, people: Sequence[Person]) -> list[UserState]:
-        """Who is away says nothing; then what Redis holds of people is enough to know them by."""
-        budget_s = self._settings.budget_s(FEATURE, len(people))
-        asked = self._guards[FEATURE](lambda: self._features.users(people))
-        nothing: list[UserState] | None = None
-        users: list[UserState] | None = await run.optional(FEATURE, asked, budget_s, lambda: nothing)
-        if users is not None:
-            return users
-        strangers = [UserState(person) for person in people]
-        other = self._stand_in
-        if other is None:
-            return strangers
-        instead = self._guards[STAND_IN](lambda: other.users(people))
-        return await run.optional(STAND_IN, instead, budget_s, lambda: strangers)
-
     async def _retrieve(
         self,
         run: Run,
@@ -238,12 +187,7 @@ class Gateway:
             )
             for request, user, context in zip(requests, users, contexts, strict=True)
         ]
-        found = await run.optional(
-            RETRIEVAL,
-            self._guards[RETRIEVAL](lambda: self._retrieval.retrieve(queries)),
-            self._settings.budget_s(RETRIEVAL, len(requests)),
-            lambda: [self.popular.candidates(query) for query in queries],
-        )
+        found = await self._inner.retrieve(run, queries)
         for candidates in found:
             CANDIDATES.observe(len(candidates))
         return found
@@ -260,12 +204,7 @@ class Gateway:
             RankQuery(user, candidates, context, request.objectives, vector=self.decisions.running)
             for request, user, candidates, context in zip(requests, users, found, contexts, strict=True)
         ]
-        nobody: list[Predictions | None] = [None] * len(requests)
-        budget_s = self._settings.budget_s(RANKING, len(requests))
-        ranked: Sequence[Predictions | None] = await run.optional(
-            RANKING, self._guards[RANKING](lambda: self._ranking.rank(queries)), budget_s, lambda: nobody
-        )
-        return ranked
+        return await self._inner.rank(run, queries)
 
     def _arrange(
         self,
@@ -306,10 +245,7 @@ class Gateway:
             )
             for n in asked
         ]
-        nothing: list[Reasons] = [()] * len(asked)
-        budget_s = self._settings.budget_s(EXPLANATION, len(asked))
-        told = self._guards[EXPLANATION](lambda: self._explanation.explain(queries))
-        answers = await run.optional(EXPLANATION, told, budget_s, lambda: nothing)
+        answers = await self._inner.explain(run, queries)
         for n, answer in zip(asked, answers, strict=True):
             reasons[n] = answer
         return reasons
@@ -429,12 +365,3 @@ def bundles_of(slate: Slate) -> dict[str, str]:
 def check_size(batch: Sequence[T], limit: int, name: str) -> None:
     if not 1 <= len(batch) <= limit:
         raise InvalidArgument(f"between 1 and {limit} {name}", field=name)
-
-
-async def missing_of(name: str, part: Part) -> list[str]:
-    """What a part lacks, in words; a part that does not answer lacks everything."""
-    try:
-        readiness = await part.ready()
-    except WinnowError as away:
-        return [f"{name}: {away.detail}"]
-    return [] if readiness.ready else [f"{name}: {text}" for text in readiness.missing or ("not ready",)]
