@@ -7,6 +7,7 @@ Knows neither the peer nor what is called. What the peer refuses (a wrong argume
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -20,6 +21,8 @@ OPEN_S = 0.5
 UNBOUND_S = 1.0  # a call outside any stage
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class Guarded:
@@ -35,6 +38,7 @@ class Guarded:
         permit = self._breaker.admit()
         if permit.probe:
             self._probe = asyncio.create_task(self._probed(call, permit))
+            self._probe.add_done_callback(self._told)
             raise Unavailable(f"{self._name}: down, it is being asked again")
         return await self._judged(call, permit)
 
@@ -43,6 +47,11 @@ class Guarded:
         with suppress(WinnowError, TimeoutError):
             async with asyncio.timeout(remaining_s(UNBOUND_S)):
                 await self._judged(call, permit)
+
+    def _told(self, probe: asyncio.Task[None]) -> None:
+        """Nobody waits for a probe: a bug in it is said here. The next caller meets it again."""
+        if not probe.cancelled() and (bug := probe.exception()):
+            log.error("%s: a probe failed", self._name, exc_info=bug)
 
     async def _judged(self, call: Callable[[], Awaitable[T]], permit: Permit) -> T:
         end = self._breaker.answered

@@ -107,7 +107,7 @@ async def test_a_client_who_leaves_says_nothing_about_the_peer(guard: Guarded) -
         assert peer.asked == n
 
 
-async def test_a_bug_in_a_probe_is_no_silence(guard: Guarded) -> None:
+async def test_a_bug_in_a_probe_is_no_silence(guard: Guarded, caplog: pytest.LogCaptureFixture) -> None:
     peer = Peer()
     peer.trouble = Unavailable("away")
     await opened(guard, peer)
@@ -115,5 +115,6 @@ async def test_a_bug_in_a_probe_is_no_silence(guard: Guarded) -> None:
     await asyncio.sleep(OPEN_S)
     assert await ask(guard, peer) == "skipped"
     await asyncio.sleep(0.01)
+    assert "a bug" in caplog.text
     with pytest.raises(ValueError, match="a bug"):
         await ask(guard, peer)
