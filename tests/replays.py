@@ -12,6 +12,8 @@ from pathlib import Path
 
 from services.feature.service import FeatureService
 from services.gateway.decisions import DecisionLog
+from services.gateway.inner import Inner as Parts
+from services.gateway.popular import Popular
 from services.gateway.recommender import Gateway
 from services.gateway.settings import Settings
 from services.ranking import build as ranking
@@ -108,14 +110,16 @@ class Shop:
 
     async def answer(self, person: Person, at: datetime) -> None:
         gateway = self._gateway
-        gateway._features = self.service  # which may have been started again
+        gateway._inner = replace(gateway._inner, features=self.service)  # which may have been started again
         await gateway.recommend([RecommendRequest(person, n=3, context=Context(surface="home", device="phone", at=at))])
 
     async def opened(self) -> None:
         """From here on answers are logged."""
         nearby, log = Inner(), DecisionLog(self.kept, queue_bytes=2**26)
         rating = FaultyRanking(self.ranking, self.faults)
-        self._gateway = Gateway(self.service, nearby, rating, nearby, self.shows, Settings(), log)
+        popular, settings = Popular(self.shows, 100), Settings()
+        parts = Parts(self.service, nearby, rating, nearby, popular, settings)
+        self._gateway = Gateway(parts, self.shows, settings, log)
         self._logging = asyncio.create_task(log.run())
         await asyncio.sleep(0)
 

@@ -25,9 +25,10 @@ def own_broker(tmp_path: Path) -> Iterator[Broker]:
 @pytest.fixture(autouse=True)
 def no_client_left() -> Iterator[None]:
     """A client that is closed ends its threads."""
+    before = set(threading.enumerate())
     yield
     ends = time.monotonic() + 10
-    while (left := [one.name for one in threading.enumerate() if one.name.startswith("kafka")]) and (
+    while (left := [one for one in threading.enumerate() if one.name.startswith("kafka") and one not in before]) and (
         time.monotonic() < ends
     ):
         time.sleep(0.05)
