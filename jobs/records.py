@@ -16,7 +16,7 @@ from kafka.structs import TopicPartition  # type: ignore[import-untyped]
 from pyspark.sql.datasource import InputPartition
 
 from winnow.errors import Unavailable
-from winnow.kafka import connection, millis, translated
+from winnow.kafka import connection, millis, opened, translated
 
 COLUMNS = "key binary, value binary, topic string, partition int, offset long, timestamp timestamp, timestampType int"
 ARROW = pa.schema(
@@ -51,7 +51,8 @@ def records(bootstrap: str, wanted: Range) -> Iterator[pa.RecordBatch]:
     Unavailable: the broker is away, or gives nothing for `STALLED_S`.
     """
     with translated(f"{wanted.topic}/{wanted.partition} at {bootstrap}"):
-        consumer = KafkaConsumer(
+        consumer = opened(
+            KafkaConsumer,
             **connection(bootstrap, "winnow-spark-task"),
             group_id=None,
             enable_auto_commit=False,

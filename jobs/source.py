@@ -23,7 +23,7 @@ from pyspark.sql.types import StructType
 
 from jobs.records import COLUMNS, Range, records
 from winnow.errors import FailedPrecondition, InvalidArgument, Unavailable
-from winnow.kafka import REQUEST_S, connection, millis, translated
+from winnow.kafka import REQUEST_S, connection, millis, opened, translated
 
 FORMAT = "kafka-python"
 OPTIONS = frozenset(
@@ -88,7 +88,7 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 
     @cached_property
     def admin(self) -> Any:
-        return KafkaAdminClient(**connection(self.bootstrap, "winnow-spark-driver"))
+        return opened(KafkaAdminClient, **connection(self.bootstrap, "winnow-spark-driver"))
 
     # ------------------------------------------------------------------------------------------ offsets
 

@@ -202,8 +202,10 @@ def test_calls_that_were_given_up_do_not_pile_up_on_the_server(kind: str, server
         toiling.run(toil)
         one_s = time.monotonic() - began
         outcomes: list[str] = []
+        together = threading.Barrier(12)
 
         def give_up() -> None:
+            together.wait(60)
             deadline_in(max(one_s / 4, 0.05))
             try:
                 toiling.run(toil)
