@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from drills.interleavings import Interleavings, interleavings
-from drills.outages import Row, failures, outages
+from drills.outages import RATE, Row, failures, outages
 from drills.platform import platform
 from drills.promotions import Promotions, promotions
 from parts.stack import PARTS
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "promotions" in arguments.only:
             keep(console, told, "promotions", promotions(running, say, arguments.rounds))
         if "outages" in arguments.only:
-            rows = outages(running, say, arguments.seconds, tuple(arguments.parts))
+            rows = outages(running, say, arguments.seconds, tuple(arguments.parts), arguments.rate)
             told["outages"] = [asdict(row) | {"held": row.held} for row in rows]
             console.print(of_outages(rows))
     write(told)
@@ -88,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="drills", description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("--only", nargs="+", choices=DRILLS, default=list(DRILLS), help="some of the drills")
     options.add_argument("--seconds", type=float, default=30.0, help="length of each outage")
+    options.add_argument("--rate", type=float, default=RATE, help="requests a second during outages")
     options.add_argument("--parts", nargs="+", default=[], help="only outages of these")
     options.add_argument("--without", nargs="+", default=[], choices=PARTS, help="parts that are not started")
     options.add_argument("--steps", type=int, default=10_000, help="events and requests that interleave")

@@ -51,22 +51,22 @@ class Row:
         return not self.failed and self.p99_ms <= self.limit_ms
 
 
-def outages(platform: Platform, say: Say, seconds: float, only: tuple[str, ...] = ()) -> list[Row]:
+def outages(platform: Platform, say: Say, seconds: float, only: tuple[str, ...] = (), rate: float = RATE) -> list[Row]:
     """All rows, those of the whole platform first."""
-    rows = [row(platform, "nothing", "none", seconds)]
+    rows = [row(platform, "nothing", "none", seconds, rate)]
     say(said(rows[0]))
     for part in (*PARTS, *INNER):
         for fault in FAULTS:
             if part in platform.programs and (not only or part in only):
                 with FAULT[fault](platform, part):
-                    during = row(platform, part, fault, seconds)
+                    during = row(platform, part, fault, seconds, rate)
                 rows.append(recovered(during, platform.well_again_s()))
                 say(said(rows[-1]))
     return rows
 
 
-def row(platform: Platform, part: str, fault: str, seconds: float) -> Row:
-    load = Load("rest", HOST, platform.stack.ports["rest"], RATE, seconds, platform.world.people)
+def row(platform: Platform, part: str, fault: str, seconds: float, rate: float) -> Row:
+    load = Load("rest", HOST, platform.stack.ports["rest"], rate, seconds, platform.world.people)
     outcome = measure(load, []).outcome
     n = len(outcome)
     skipped: Counter[str] = Counter()
