@@ -173,6 +173,11 @@ def pack_link(log: int, position: int, user_id: str) -> bytes:
     return BEGIN.pack(LINK, log, position) + user_id.encode()
 
 
+def log_of(packed: bytes) -> int | None:
+    """The log that a state or a link is of."""
+    return BEGIN.unpack_from(packed)[1] if len(packed) >= BEGIN.size else None
+
+
 def linked_user(packed: bytes) -> str:
     """The user that a session belongs to; "" where `packed` is a state, or no link at all."""
     return packed[BEGIN.size :].decode(errors="replace") if packed[: len(LINK)] == LINK else ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from winnow.errors import InvalidArgument
-from winnow.hot_state import KEPT_S, MARK, HotState, Mark, key_of, linked_user, unpack
+from winnow.hot_state import KEPT_S, MARK, HotState, Mark, key_of, linked_user, log_of, unpack
 from winnow.redis import connect, translated
 from winnow.types import Person
 
@@ -109,8 +109,7 @@ class HotStore:
             word, *words = self._client.mget([MARK, *map(key_of, people)])
         mark, known = Mark.read(word), {}
         for person, packed in zip(people, words, strict=True):
-            kept = kept_in(packed)
-            if mark and (isinstance(kept, str) or (kept and kept.log == mark.log)):
+            if mark and packed and log_of(packed) == mark.log and (kept := kept_in(packed)) is not None:
                 known[person] = kept
         return mark, known
 

@@ -68,10 +68,16 @@ def state_of(person: Person, known: Known, complete: int) -> UserState:
     states = [state for state in (own, session) if isinstance(state, HotState)]
     if not states:
         return UserState(person, watermark=complete)
-    if len(states) == 1:  # a state says how far it goes, unless it is only half of the person
-        whole = not (person.user_id and own is None)
+    if len(states) == 1:  # a state says how far it goes, unless it may be only half of the person
+        whole = not (person.user_id and person.session_id) or isinstance(session, str)
         return states[0].user_state(person, max(complete, states[0].position) if whole else complete)
-    return joined(*states).user_state(person, complete)
+    user, alone = states
+    return (user if holds(user, alone) else joined(user, alone)).user_state(person, complete)
+
+
+def holds(user: HotState, session: HotState) -> bool:
+    """Whether a user's state has the session's acts already: it is written before the link that says so."""
+    return bool(np.isin(session.acts.positions, user.acts.positions).any())
 
 
 def joined(user: HotState, session: HotState) -> HotState:
