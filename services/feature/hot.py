@@ -143,6 +143,9 @@ class WriteThrough:
                 await self._round(list(people))
             except WinnowError as away:
                 self._lost(away)
+            except Exception as bug:  # nobody awaits this task: the mark must not pass what it left out
+                self._lost(Unavailable(f"a bug: {bug!r}"))
+                raise
             finally:
                 settle(done, self._reachable)
 
