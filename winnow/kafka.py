@@ -164,13 +164,13 @@ def messages(bootstrap: str, topic: Topic, ends: Mapping[int, int]) -> Iterator[
             client.assign(list(left))
             client.seek_to_beginning(*left)
             until = time.monotonic() + STALL_S
-            while left := {place: end for place, end in left.items() if client.position(place) < end}:
+            while left := {place: end for place, end in left.items() if (client.position(place) or 0) < end}:
                 if time.monotonic() > until:
                     raise Unavailable(f"Kafka, read: nothing came for {STALL_S:g} s; {len(left)} partitions have more")
                 for one in [one for batch in client.poll(timeout_ms=500).values() for one in batch]:
-                    until = time.monotonic() + STALL_S
                     if one.offset < ends[one.partition]:
                         yield message_of(one)
+                        until = time.monotonic() + STALL_S
         finally:
             client.close(autocommit=False, timeout_ms=millis(CLOSE_S))
 
