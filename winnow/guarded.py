@@ -19,6 +19,7 @@ from winnow.pipeline import remaining_s
 FAILURES = 5  # in a row
 OPEN_S = 0.5
 UNBOUND_S = 1.0  # a call outside any stage
+EARLY_S = 0.002  # uvloop's timers count whole milliseconds and end a stage up to one before its deadline
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ class Guarded:
             end = self._breaker.failed
             raise
         except asyncio.CancelledError:  # by the stage, whose time is over, or by a client who left
-            end = self._breaker.unknown if remaining_s(UNBOUND_S) > 0 else self._breaker.failed
+            end = self._breaker.unknown if remaining_s(UNBOUND_S) > EARLY_S else self._breaker.failed
             raise
         finally:
             end(permit)

@@ -9,7 +9,7 @@ import pytest
 
 from winnow.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, Unavailable
 from winnow.guarded import Guarded
-from winnow.pipeline import Run
+from winnow.pipeline import Run, deadline_in
 
 OPEN_S = 0.1
 BUDGET_S = 0.05
@@ -105,6 +105,24 @@ async def test_a_client_who_leaves_says_nothing_about_the_peer(guard: Guarded) -
         with pytest.raises(asyncio.CancelledError):
             await leaving
         assert peer.asked == n
+
+
+async def test_a_stage_that_the_loop_ends_a_millisecond_early_was_late(guard: Guarded) -> None:
+    """As uvloop does, whose timers count whole milliseconds."""
+    peer = Peer()
+    peer.hangs = True
+
+    async def stage() -> None:
+        deadline_in(0.021)
+        async with asyncio.timeout(0.02):
+            await guard(peer.answer)
+
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await asyncio.create_task(stage())
+    with pytest.raises(Unavailable):
+        await guard(peer.answer)
+    assert peer.asked == 3
 
 
 async def test_a_bug_in_a_probe_is_no_silence(guard: Guarded, caplog: pytest.LogCaptureFixture) -> None:
