@@ -138,8 +138,8 @@ def begun(past: Past, log: Log, source: Path, home: Path, month: Month, models: 
 
 
 def whole(told: Told, report: Report) -> bool:
-    """Equal, and no answer is missing: neither its line nor, where it was ranked, its vector."""
-    return report.fine and report.compared + report.without == told.answers and report.vectors == report.ranked
+    """Equal, and nothing is missing: of every answer its line, its state and its vector."""
+    return report.fine and report.compared == report.ranked == report.vectors == told.answers
 
 
 def described(told: Told, report: Report) -> dict[str, str]:

@@ -77,6 +77,11 @@ class HotStore:
         with translated():
             return Mark.read(self._client.get(MARK))
 
+    def run_id(self) -> str:
+        """Another one after every start of the server."""
+        with translated():
+            return str(self._client.info("server")["run_id"])
+
     def write(self, rows: Sequence[Row], move: tuple[Mark | None, Mark] | None = None) -> bool:
         """Write states, then move the mark; False where the mark was not where it should be."""
         pipe = self._client.pipeline(transaction=False)
@@ -113,12 +118,10 @@ class HotStore:
                 known[person] = kept
         return mark, known
 
-    def tell(self, watermark: int, item_ids: Sequence[str]) -> None:
-        """Add a write of the catalogue to the stream: which items, and the item log's position then."""
+    def tell(self, watermark: int) -> None:
+        """Add a write of the catalogue to the stream: the item log's position then."""
         with translated():
-            self._client.xadd(
-                CHANGES, {"watermark": watermark, "items": "\0".join(item_ids)}, maxlen=CHANGES_KEPT, approximate=True
-            )
+            self._client.xadd(CHANGES, {"watermark": watermark}, maxlen=CHANGES_KEPT, approximate=True)
 
     def close(self) -> None:
         self._client.close()

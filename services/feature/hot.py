@@ -18,6 +18,8 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar, TypeVarTuple, Unpack
 
@@ -73,6 +75,17 @@ class Nowhere:
         pass
 
 
+@dataclass
+class Backlog:
+    """Who is still to be written to the Redis process `run_id`, whose mark is `mark`; `upto` is the position of the log
+    when they were looked for."""
+
+    run_id: str
+    mark: Mark
+    upto: int
+    people: dict[Person, None]
+
+
 class WriteThrough:
     """Hot states in one Redis. All but the store's calls runs on the event loop."""
 
@@ -89,6 +102,7 @@ class WriteThrough:
         self.current = False
         self._reachable = False  # current or catching up: rounds are written
         self._missed = False  # by a round, since the catch-up began
+        self._backlog: Backlog | None = None
         self._next: tuple[dict[Person, None], asyncio.Future[bool]] | None = None
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -115,7 +129,7 @@ class WriteThrough:
         if not self._reachable:
             ITEM_CHANGES.labels(outcome="away").inc()
             return
-        told = asyncio.create_task(self._tell(watermark, [item.item_id for item in items]))
+        told = asyncio.create_task(self._tell(watermark))
         await asyncio.wait([told], timeout=self._timeout_s)
 
     async def close(self) -> None:
@@ -171,9 +185,9 @@ class WriteThrough:
             if move is not None:
                 self._mark = upto
 
-    async def _tell(self, watermark: int, item_ids: Sequence[str]) -> None:
+    async def _tell(self, watermark: int) -> None:
         try:
-            await self._call(self._store.tell, watermark, item_ids)
+            await self._call(self._store.tell, watermark)
             ITEM_CHANGES.labels(outcome="told").inc()
         except WinnowError as away:
             self._lost(away)
@@ -209,20 +223,36 @@ class WriteThrough:
 
     async def _catch_up(self) -> None:
         """Write whoever acted after the mark, while rounds go on; then Redis is complete, unless one of them failed."""
-        mark = await self._call(self._store.mark)
+        run_id, mark = await self._call(self._store.run_id), await self._call(self._store.mark)
         if mark is None or mark.log != self._rows.log or mark.position > self._people.watermark:
             mark = await self._begin(mark)
+            self._backlog = None
         upto = Mark(self._rows.log, self._people.watermark)
         self._reachable, self._missed = True, False
-        behind = self._people.acted_after(mark.position)
-        for chunk in chunks(behind):
+        left = self._left(run_id, mark)
+        written = 0
+        while chunk := list(islice(left.people, CHUNK)):
             await self._write(chunk)
+            for person in chunk:
+                del left.people[person]
+            written += len(chunk)
             await asyncio.sleep(0)
         async with self._turn:
             if self._missed or not await self._call(self._store.write, [], (mark, upto)):
                 raise Unavailable("Redis went away again")
-            self._mark, self.current = upto, True
-        logger.info("hot states are up to date: %d people written, position %d", len(behind), upto.position)
+            self._mark, self.current, self._backlog = upto, True, None
+        logger.info("hot states are up to date: %d people written, position %d", written, upto.position)
+
+    def _left(self, run_id: str, mark: Mark) -> Backlog:
+        """What an interrupted catch-up left, and whoever acted since; all anew where Redis was started anew meanwhile,
+        which may have cost it its last second."""
+        left, now = self._backlog, self._people.watermark
+        if left is None or (left.run_id, left.mark) != (run_id, mark):
+            left = Backlog(run_id, mark, mark.position, {})
+        left.people.update(dict.fromkeys(self._people.acted_after(left.upto)))
+        left.upto = now
+        self._backlog = left
+        return left
 
     async def _begin(self, found: Mark | None) -> Mark:
         """Redis knows nothing of this log, or more than it holds (the home is an older copy): start a new one."""

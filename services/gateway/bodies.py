@@ -51,7 +51,7 @@ Token = Annotated[
 ]
 LOOKED_FOR = (
     "free text to look for: how well an item's words match counts in the order, much (WINNOW_QUERY_WEIGHT) but not alone, "
-    "and an item with exactly this title comes first; items that match name `text` among their sources"
+    "and at the default weight an item with exactly this title comes first; items that match name `text` among their sources"
 )
 Exact = Strict()
 """A number in JSON is a number: neither "10" nor true."""

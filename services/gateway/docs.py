@@ -1,8 +1,8 @@
 """The page for people at `/docs`: Swagger UI over the OpenAPI document.
 
 Every byte comes from this host: Swagger UI's files lie in the installed package `fastapi-offline`, whose code is not
-imported. The page's policy forbids the browser to ask anybody else. All addresses are relative, so it works behind a
-proxy that adds a prefix.
+imported. The page's policy forbids the browser to ask anybody else. The page's addresses are relative, so it opens
+behind a proxy that adds a prefix.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import logging
 import os
 import sys
@@ -25,6 +26,7 @@ from winnow.serving.telemetry import configure_logging, serve_metrics
 
 log = logging.getLogger(__name__)
 
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 Loop = Coroutine[Any, Any, None]
@@ -128,7 +130,7 @@ async def main(settings: type[BaseSettings], build: Callable[[Any], Awaitable[Pr
     try:
         process = await build(chosen)
     except OSError as wrong:
-        if wrong.filename is None:  # nothing that another place would mend
+        if wrong.filename is None or wrong.errno not in REFUSED:  # nothing that another place would mend
             raise
         remedy = "WINNOW_HOME must name a folder that can be written"
         raise FailedPrecondition(f"cannot write {wrong.filename}: {reason(wrong)}; {remedy}") from wrong
