@@ -22,6 +22,7 @@ from drills.promotions import Promotions, promotions
 from parts.stack import PARTS
 
 OUT = Path("build/drill.json")
+LOG_WIDTH = 160  # of tables that nobody watches
 DRILLS = ("interleavings", "promotions", "outages")
 
 
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0 when everything held, else 1."""
     arguments = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is then stopped
-    console, started = Console(), time.monotonic()
+    console, started = Console(width=None if sys.stdout.isatty() else LOG_WIDTH), time.monotonic()
 
     def say(text: str) -> None:
         console.print(f"[dim]{time.monotonic() - started:6.1f} s[/]  {text}", highlight=False, soft_wrap=True)
