@@ -67,7 +67,7 @@ replay: DATA := online-retail
 replay: core ## a data set month by month, retrained every month and never, into build/replay.json and a plot in docs/
 	@$(PYTHON) -m cli replay --data $(DATA) --plot docs/replay-$(DATA).svg $(ARGS)
 
-bench: core triton ## latency, throughput and cost per request, into build/bench.json
+bench: setup packages triton ## latency, throughput and cost per request, into build/bench.json
 	@$(PYTHON) -m cli bench $(ARGS)
 
 drill: setup packages triton ## lose every part under load, promote twenty times: tables and build/drill.json
