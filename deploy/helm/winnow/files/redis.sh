@@ -4,8 +4,8 @@ me="$(hostname).$SERVICE"
 set -- redis-server --dir /data --appendonly yes --appendfsync everysec --save '' --maxmemory-policy noeviction \
     --requirepass "$REDISCLI_AUTH" --masterauth "$REDISCLI_AUTH"
 if [ "$MEMBERS" -gt 1 ]; then
-    primary=$(redis-cli -h "$SERVICE" -p 26379 -t 2 sentinel get-master-addr-by-name winnow 2>/dev/null | head -n 1) || true
-    primary=${primary:-$FIRST.$SERVICE}
+    primary=$(timeout 3 redis-cli -h "$SERVICE" -p 26379 sentinel get-master-addr-by-name winnow 2>/dev/null | head -n 1) || true
+    primary=${primary:-$SERVICE-0.$SERVICE}
     set -- "$@" --replica-announce-ip "$me" --min-replicas-to-write 1 --min-replicas-max-lag 10
     [ "$primary" = "$me" ] || set -- "$@" --replicaof "$primary" 6379
 fi

@@ -31,7 +31,8 @@ triton: {port: 8001, bundled: {{ not .Values.triton.external }}, address: {{ .Va
 {{- end }}
 {{- end }}
 
-{{/* Every component that has pods. `from`: others that may call it beside those whose `calls` name it. */}}
+{{/* Every component that has pods. `calls`: whom it may reach; `metrics`: where they are; `headless`: callers see every pod;
+`early`: also those that are not ready; `inner`: ports for its own kind alone; `any`: all ports, among its own kind. */}}
 {{- define "winnow.components" -}}
 {{- $parts := include "winnow.parts" . | fromYaml }}
 {{- $all := dict }}
@@ -44,43 +45,46 @@ triton: {port: 8001, bundled: {{ not .Values.triton.external }}, address: {{ .Va
 {{- $_ := set $ports "metrics" 9100 }}
 {{- $metrics = dict "port" "metrics" }}
 {{- end }}
-{{- $_ := set $all $name (dict "ports" $ports "calls" $calls "metrics" $metrics "account" true "disruptions" $one.disruptions "headless" (not (hasKey $ports "rest")) "face" (hasKey $ports "rest")) }}
+{{- $_ := set $all $name (dict "ports" $ports "calls" $calls "metrics" $metrics "service" true "disruptions" $one.disruptions "headless" (not (hasKey $ports "rest")) "face" (hasKey $ports "rest")) }}
 {{- end }}
 {{- range $name, $part := $parts }}
 {{- if $part.bundled }}
-{{- $_ := set $all $name (dict "ports" (dict $name $part.port) "calls" list "account" true "disruptions" 1) }}
+{{- $_ := set $all $name (dict "ports" (dict $name $part.port) "calls" list "disruptions" 1) }}
 {{- end }}
 {{- end }}
-{{- with $all.redis }}
-{{- if gt (int $.Values.redis.replicas) 1 }}
-{{- $_ := set .ports "sentinel" 26379 }}
-{{- $_ := set . "calls" (list "redis") }}
-{{- $_ := set . "headless" true }}
-{{- end }}
+{{- if and (hasKey $all "redis") (gt (int $.Values.redis.replicas) 1) }}
+{{- $_ := set $all.redis "calls" (list "redis-nodes") }}
+{{- $_ := set $all "redis-nodes" (dict "ports" (dict "redis" 6379 "sentinel" 26379) "inner" (list "sentinel") "calls" (list "redis-nodes") "disruptions" 1 "headless" true "early" true) }}
 {{- end }}
 {{- with $all.kafka }}
 {{- $_ := set .ports "controller" 9093 }}
+{{- $_ := set . "inner" (list "controller") }}
 {{- $_ := set . "calls" (list "kafka") }}
 {{- $_ := set . "headless" true }}
+{{- $_ := set . "early" true }}
 {{- end }}
 {{- with $all.mlflow }}{{ $_ := set . "calls" (list "postgres" "objects") }}{{ end }}
 {{- with $all.triton }}
+{{- $_ := set . "early" true }}
 {{- $_ := set .ports "metrics" 8002 }}
 {{- $_ := set . "metrics" (dict "port" "metrics") }}
 {{- end }}
 {{- if .Values.stream.enabled }}
-{{- $_ := set $all "stream" (dict "ports" (dict "metrics" 9109) "calls" (list "kafka" "redis") "metrics" (dict "port" "metrics") "account" true "disruptions" 1) }}
+{{- $_ := set $all "stream" (dict "ports" (dict "metrics" 9109) "calls" (list "kafka" "redis") "metrics" (dict "port" "metrics") "disruptions" 1) }}
 {{- end }}
 {{- $registry := ternary (list "mlflow") list (hasKey $parts "mlflow") }}
-{{- $_ := set $all "jobs" (dict "ports" dict "calls" $registry "account" true) }}
+{{- $_ := set $all "jobs" (dict "ports" dict "calls" $registry) }}
+{{- range $name, $one := $all }}
+{{- if $one.face }}{{ $_ := set $all "test" (dict "ports" dict "calls" (list $name)) }}{{ end }}
+{{- end }}
 {{- if and .Values.hooks.topics (hasKey $parts "kafka") }}
-{{- $_ := set $all "topics" (dict "ports" dict "calls" (list "kafka") "account" true) }}
+{{- $_ := set $all "topics" (dict "ports" dict "calls" (list "kafka")) }}
 {{- end }}
 {{- if and .Values.hooks.database $parts.mlflow }}{{ if $parts.mlflow.bundled }}
-{{- $_ := set $all "database" (dict "ports" dict "calls" (list "postgres") "account" true) }}
+{{- $_ := set $all "database" (dict "ports" dict "calls" (list "postgres")) }}
 {{- end }}{{ end }}
 {{- if .Values.training.enabled }}
-{{- $_ := set $all "training" (dict "ports" (dict "rendezvous" 29400) "any" true "calls" (list "training") "headless" true "account" true) }}
+{{- $_ := set $all "training" (dict "ports" (dict "rendezvous" 29400) "any" true "calls" (list "training") "headless" true "early" true) }}
 {{- end }}
 {{- toYaml $all }}
 {{- end }}

@@ -32,11 +32,7 @@
 {{- else }}
 - name: REDIS_PASSWORD
   valueFrom: {secretKeyRef: {name: {{ include "winnow.secret" $ }}, key: {{ $.Values.secrets.keys.redis }}}}
-{{- if gt (int $.Values.redis.replicas) 1 }}
-- {name: WINNOW_REDIS_URL, value: "redis+sentinel://:$(REDIS_PASSWORD)@{{ $name }}-redis:26379/winnow/0"}
-{{- else }}
 - {name: WINNOW_REDIS_URL, value: "redis://:$(REDIS_PASSWORD)@{{ $name }}-redis:6379/0"}
-{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -58,7 +54,7 @@
 
 {{- define "winnow.triton" -}}
 - {name: WINNOW_TRITON_ADDRESS, value: {{ .Values.triton.external | default (printf "%s-triton:8001" (include "winnow.name" .)) | quote }}}
-- {name: WINNOW_TRITON_REPOSITORY, value: /models}
+- {name: WINNOW_TRITON_REPOSITORY, value: /var/lib/winnow/models}
 - {name: WINNOW_TRITON_GPU, value: {{ gt (int .Values.triton.gpus) 0 | quote }}}
 - {name: WINNOW_TRITON_INSTANCES, value: {{ .Values.triton.instances | quote }}}
 - {name: WINNOW_TRITON_TENSORRT, value: {{ .Values.triton.tensorrt | quote }}}
@@ -113,7 +109,34 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if $root.Values.tls.enabled }}
+- {name: WINNOW_TLS_FOLDER, value: /var/lib/winnow/tls}
+- {name: WINNOW_TLS_DOMAIN, value: {{ $root.Values.tls.domain }}}
+- {name: WINNOW_HEALTH_ADDRESS, value: "0.0.0.0:50059"} # a kubelet has no certificate
+{{- end }}
+{{- if and (hasKey .one.listens "rest") $root.Values.auth.enabled }}
+{{ include "winnow.auth" $root }}
+{{- end }}
+{{- if $root.Values.tracing.endpoint }}
+- {name: WINNOW_OTLP_ENDPOINT, value: {{ $root.Values.tracing.endpoint | quote }}}
+- {name: WINNOW_TRACE_SAMPLE, value: {{ $root.Values.tracing.sample | quote }}}
+{{- end }}
 {{- include "winnow.variables" (mergeOverwrite (deepCopy $root.Values.env) (deepCopy .one.env)) }}
+{{- end }}
+
+{{- define "winnow.auth" -}}
+- {name: WINNOW_AUTH, value: "on"}
+{{- range $name, $value := dict "JWKS_URL" .Values.auth.jwksUrl "JWT_ISSUER" .Values.auth.issuer "JWT_AUDIENCE" .Values.auth.audience "TRUSTED_PROXIES" .Values.auth.trustedProxies }}
+{{- if $value }}
+- {name: WINNOW_{{ $name }}, value: {{ $value | quote }}}
+{{- end }}
+{{- end }}
+{{- with .Values.auth.apiKeys }}
+{{- if .secret }}
+- name: WINNOW_API_KEYS
+  valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* Of a job that works in the home. */}}
