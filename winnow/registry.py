@@ -16,7 +16,7 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -39,6 +39,7 @@ HTTP_RETRIES = 1
 TRANSFER_TIMEOUT_S = 300
 SQLITE_WAIT_S = 5.0
 LONGEST_TAG = 5_000
+KEPT_COPIES = 6  # of a remote registry's bundles, of each kind: at a refresh every 15 minutes a disk would fill in days
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -140,7 +141,11 @@ class MlflowRegistry:
 
     def fetch(self, version: Version) -> Path:
         cached = self._cached(version)
-        return cached if (cached / MANIFEST).is_file() else self._fetch(version, cached)
+        if not (cached / MANIFEST).is_file():
+            return self._fetch(version, cached)
+        with suppress(OSError):  # where copies cannot be written, they cannot pile up either
+            os.utime(cached)
+        return cached
 
     @translated
     def register(self, bundle: Bundle, params: Mapping[str, Any] | None = None) -> Version:
@@ -231,10 +236,17 @@ class MlflowRegistry:
         local = Path(source.removeprefix("file://"))
         if not local.is_absolute():
             self._download(source, target)
+            self._drop_old_copies(version.kind)
             return target
         if not (local / MANIFEST).is_file():
             raise NotFound(f"{model_name(version.kind)} version {version.number}: its files are gone from {local}")
         return local
+
+    def _drop_old_copies(self, kind: Kind) -> None:
+        """Those that were fetched longest ago. Who still serves one has it in memory."""
+        copies = [(path.stat().st_mtime, path) for path in self.cache.glob(f"{kind}-*") if path.is_dir()]
+        for _, old in sorted(copies)[:-KEPT_COPIES]:
+            shutil.rmtree(old, ignore_errors=True)
 
     def _source(self, version: Version) -> str:
         """Where the files of a version are."""

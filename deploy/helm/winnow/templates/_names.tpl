@@ -1,7 +1,7 @@
 {{/* What objects are called, and how they find each other. */}}
 
 {{- define "winnow.name" -}}
-{{- default .Release.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
+{{- default .Release.Name .Values.nameOverride | trunc 30 | trimSuffix "-" }}
 {{- end }}
 
 {{/* Of a component: (dict "root" $ "name" "gateway"). */}}

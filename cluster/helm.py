@@ -1,0 +1,93 @@
+"""Renders and lints a chart by the real Helm, of both majors. What comes back is objects, or Helm's own words."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from winnow.errors import FailedPrecondition, InvalidArgument
+
+ROOT = Path(__file__).resolve().parents[1]
+CHART = ROOT / "deploy" / "helm" / "winnow"
+PROGRAMS = ROOT / "build" / "helm"
+MAJORS = ("helm3", "helm4")
+LIMIT_S = 60.0
+RELEASE, NAMESPACE = "winnow", "shop"
+
+Object = dict[str, Any]
+
+
+class Loader(yaml.CSafeLoader):
+    """YAML in which a key that stands twice in one map is a mistake."""
+
+
+def unique(loader: Loader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise InvalidArgument(f"line {node.start_mark.line + 1}: {key} stands twice in one map")
+    return loader.construct_mapping(node, deep=deep)
+
+
+Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, unique)
+
+
+@dataclass(frozen=True)
+class Values:
+    """What an installation says: files beside the chart, and single values (`redis.replicas`) over them."""
+
+    files: tuple[str, ...] = ()
+    single: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def words(self) -> list[str]:
+        files = [word for file in self.files for word in ("--values", file)]
+        return files + [word for name, value in self.single.items() for word in ("--set-json", f"{name}={json_of(value)}")]
+
+
+def json_of(value: Any) -> str:
+    import json
+
+    return json.dumps(value)
+
+
+@dataclass(frozen=True)
+class Helm:
+    """One program and one chart. FailedPrecondition where the program is not here."""
+
+    major: str = "helm3"
+    chart: Path = CHART
+
+    def render(self, values: Values = Values(), *, upgrade: bool = False) -> list[Object]:
+        """Every object; InvalidArgument with Helm's words where the values or the templates are wrong."""
+        more = ["--is-upgrade"] if upgrade else []
+        words = ["template", RELEASE, str(self.chart), "--namespace", NAMESPACE, *more, *self._placed(values)]
+        return [one for one in yaml.load_all(self._run(words), Loader) if one]  # noqa: S506  # a safe loader's child
+
+    def lint(self, values: Values = Values()) -> str:
+        return self._run(["lint", "--strict", str(self.chart), *self._placed(values)])
+
+    def _placed(self, values: Values) -> list[str]:
+        """Files are named as they lie beside the chart, or whole."""
+        here = [str(self.chart / word) if (self.chart / word).is_file() else word for word in values.words]
+        return here
+
+    def _run(self, words: Sequence[str]) -> str:
+        program = PROGRAMS / self.major
+        if not program.is_file():
+            raise FailedPrecondition(f"{program.relative_to(ROOT)} is missing; make cluster-tools fetches it")
+        done = subprocess.run([str(program), *words], capture_output=True, text=True, timeout=LIMIT_S, env=quiet())
+        if done.returncode:
+            raise InvalidArgument(f"{self.major}: {(done.stderr.strip() or done.stdout.strip())[-2_000:]}")
+        return done.stdout
+
+
+def quiet() -> dict[str, str]:
+    """Helm looks for plugins and repositories at home; there are none of ours."""
+    return {"HOME": "/nonexistent", "PATH": "/usr/bin:/bin", "HELM_PLUGINS": "/nonexistent"}
