@@ -23,6 +23,7 @@ from cluster.finding import Finding, name_of
 from cluster.helm import Object
 
 OLDEST, MIDDLE = "1.29", "1.32"
+BASE = "https://kubernetes.io/api/custom"  # so that references lead to the definitions
 META = "/api/_definitions.json#/$defs/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 CUSTOM = Path(__file__).with_name("crds.yaml")
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -92,6 +93,7 @@ def custom_kinds() -> dict[str, Any]:
 
 def whole_schema(spec: Any) -> dict[str, Any]:
     return {
+        "$id": BASE,
         "type": "object",
         "additionalProperties": False,
         "required": ["apiVersion", "kind", "metadata", "spec"],
