@@ -20,7 +20,9 @@ def main() -> int:
         say(f"{name}: {len(found) or 'nothing'} wrong")
         for one in found:
             say(f"  {one}")
-    say(f"against Kubernetes {', '.join(versions())}, by Helm 3 and 4, in {time.monotonic() - began:.0f} s: {wrong} wrong")
+    say(
+        f"against Kubernetes {', '.join(versions())}, by Helm 3 and 4, in {time.monotonic() - began:.0f} s: {wrong} wrong"
+    )
     return 1 if wrong else 0
 
 

@@ -33,6 +33,8 @@ UNSEEN = {"metrics", "health"}
 FREE = {"secrets"}
 """Without a policy: it speaks with the cluster itself, at an address that policies cannot name."""
 
+STRANGER = {"app": "of-somebody-else"}
+
 Arrow = tuple[str, str, int]
 
 
@@ -46,10 +48,12 @@ def check(objects: Sequence[Object]) -> Iterator[Finding]:
             yield Finding(work.where, "network", "no policy holds its pods")
     wanted, allowed = set(expected(works)), set(permitted(works, policies))
     for source, target, port in sorted(allowed - wanted):
-        yield Finding(f"NetworkPolicy/{target}", "network", f"{source} may reach {target}:{port}, and no arrow leads there")
+        what = f"{source} may reach {target}:{port}, and no arrow leads there"
+        yield Finding(f"NetworkPolicy/{target}", "network", what)
     for source, target, port in sorted(wanted - allowed):
         yield Finding(f"NetworkPolicy/{target}", "network", f"{source} cannot reach {target}:{port}, which it calls")
     yield from shut_off(works, policies)
+    yield from open_doors(works, policies)
 
 
 def expected(works: Mapping[str, Workload]) -> Iterator[Arrow]:
@@ -116,12 +120,23 @@ def admits(peers: Any, labels: Mapping[str, str]) -> bool:
     if not peers:
         return True
     return any(
-        "podSelector" in peer and "namespaceSelector" not in peer and selects(peer["podSelector"], labels) for peer in peers
+        "podSelector" in peer and "namespaceSelector" not in peer and selects(peer["podSelector"], labels)
+        for peer in peers
     )
 
 
 def has(ports: Any, port: int) -> bool:
     return not ports or any(port == one.get("port") for one in ports if one.get("protocol", "TCP") == "TCP")
+
+
+def open_doors(works: Mapping[str, Workload], policies: Sequence[Object]) -> Iterator[Finding]:
+    """No pod but ours enters, except where the platform is called from outside."""
+    for target, work in works.items():
+        for name, port in work.ports.items():
+            if target in FREE or faces_outside(target) or name in UNSEEN:
+                continue
+            if open_to(work.labels, STRANGER, port, policies, "Ingress", "from"):
+                yield Finding(f"NetworkPolicy/{target}", "network", f"anybody may reach {target}:{port}")
 
 
 def shut_off(works: Mapping[str, Workload], policies: Sequence[Object]) -> Iterator[Finding]:

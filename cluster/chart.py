@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster import arrows, policy, schemas, told, wiring
 from cluster.combinations import COMBINATIONS
 from cluster.finding import Finding
-from cluster.helm import CHART, MAJORS, Helm, Object, Values
+from cluster.helm import CHART, MAJORS, Helm, Object, Values, objects_in
 from cluster.told import PARTS, PREFIX
 from cluster.workloads import variables, workloads
 from winnow.errors import InvalidArgument
@@ -38,16 +38,15 @@ def named_in(values: Values, chart: Path = CHART) -> str:
 
 def check(values: Values, chart: Path = CHART, majors: Sequence[str] = MAJORS) -> list[Finding]:
     """Findings of one combination; Helm's refusal, and a difference between the majors, are findings too."""
-    rendered: list[list[Object]] = []
-    for major in majors:
-        try:
-            rendered.append(Helm(major, chart).render(values))
-        except InvalidArgument as refused:
-            return [Finding("chart", "helm", refused.detail)]
-    found = findings(rendered[0], named_in(values, chart))
-    for major, other in zip(majors[1:], rendered[1:], strict=True):
-        if ordered(other) != ordered(rendered[0]):
-            found.append(Finding("chart", "helm", f"{major} renders other objects than {majors[0]}"))
+    try:
+        texts = {major: Helm(major, chart).text(values) for major in majors}
+        objects = objects_in(texts[majors[0]])
+        found = findings(objects, named_in(values, chart))
+        for major in majors[1:]:
+            if texts[major] != texts[majors[0]] and ordered(objects_in(texts[major])) != ordered(objects):
+                found.append(Finding("chart", "helm", f"{major} renders other objects than {majors[0]}"))
+    except InvalidArgument as refused:
+        return [Finding("chart", "helm", refused.detail)]
     return found
 
 

@@ -50,9 +50,13 @@ COMBINATIONS: Mapping[str, Values] = {
     "training over nodes": Values(single={"training.enabled": True, **RWX}),
     "training on one node": Values(single={"training.enabled": True, "training.nodes": 1, "training.gpus": 0}),
     "one schedule": Values(
-        single={"schedules.retrain.enabled": False, "schedules.retrain-ranking.enabled": False, "scheduled.suspend": True}
+        single={
+            "schedules.retrain.enabled": False,
+            "schedules.retrain-ranking.enabled": False,
+            "scheduled.suspend": True,
+        }
     ),
-    "no hooks": Values(single={"hooks": {"topics": False, "database": False}, "secrets.generate": False}),
+    "no hooks": Values(single={"hooks": {"topics": False, "database": False}, "secrets.name": "shop-secrets"}),
     "External Secrets": Values(single={"secrets.external.store": "vault", "secrets.external.path": "winnow/prod"}),
     "ingress": Values(single={"ingress.enabled": True, "ingress.className": "nginx", "ingress.tlsSecret": "shop-tls"}),
     "watched": Values(single={"monitoring.enabled": True, "monitoring.labels": {"release": "prometheus"}}),
@@ -89,6 +93,10 @@ COMBINATIONS: Mapping[str, Values] = {
     ),
     "a long name": Values(single={"nameOverride": "a-shop-with-a-very-long-name-indeed-for-a-release"}),
     "images by digest": Values(
-        single={"images.registry": "registry.example.org/shop", "images.jobs.digest": "sha256:" + "0" * 64, "images.pullSecrets": ["pull"]}
+        single={
+            "images.registry": "registry.example.org/shop",
+            "images.jobs.digest": "sha256:" + "0" * 64,
+            "images.pullSecrets": ["pull"],
+        }
     ),
 }

@@ -48,7 +48,9 @@ class Values:
     @cached_property
     def words(self) -> list[str]:
         files = [word for file in self.files for word in ("--values", file)]
-        return files + [word for name, value in self.single.items() for word in ("--set-json", f"{name}={json_of(value)}")]
+        return files + [
+            word for name, value in self.single.items() for word in ("--set-json", f"{name}={json_of(value)}")
+        ]
 
 
 def json_of(value: Any) -> str:
@@ -66,9 +68,14 @@ class Helm:
 
     def render(self, values: Values = Values(), *, upgrade: bool = False) -> list[Object]:
         """Every object; InvalidArgument with Helm's words where the values or the templates are wrong."""
+        return objects_in(self.text(values, upgrade=upgrade))
+
+    def text(self, values: Values = Values(), *, upgrade: bool = False) -> str:
+        """The same as Helm writes it, without its blank lines and remarks."""
         more = ["--is-upgrade"] if upgrade else []
         words = ["template", RELEASE, str(self.chart), "--namespace", NAMESPACE, *more, *self._placed(values)]
-        return [one for one in yaml.load_all(self._run(words), Loader) if one]  # noqa: S506  # a safe loader's child
+        lines = self._run(words).splitlines()
+        return "\n".join(line for line in lines if line.strip() and not line.startswith("# Source"))
 
     def lint(self, values: Values = Values()) -> str:
         return self._run(["lint", "--strict", str(self.chart), *self._placed(values)])
@@ -86,6 +93,13 @@ class Helm:
         if done.returncode:
             raise InvalidArgument(f"{self.major}: {(done.stderr.strip() or done.stdout.strip())[-2_000:]}")
         return done.stdout
+
+
+def objects_in(text: str) -> list[Object]:
+    try:
+        return [one for one in yaml.load_all(text, Loader) if one]  # noqa: S506  # a safe loader's child
+    except yaml.YAMLError as wrong:
+        raise InvalidArgument(f"what Helm renders is no YAML: {wrong}") from wrong
 
 
 def quiet() -> dict[str, str]:

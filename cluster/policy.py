@@ -17,6 +17,8 @@ SECRET_VALUE = re.compile(r"://[^/@\s]*:(?!\$\()[^/@\s]+@")
 SLEEP = re.compile(r"sleep\((\d+)\)")
 TOKENS = {"secrets"}  # asks the cluster to keep a Secret; its token is a volume that it names
 
+ALONE = {"stream"}  # two drivers must not meet on one set of checkpoints, wherever those lie
+
 
 def check(objects: Sequence[Object]) -> Iterator[Finding]:
     for one in objects:
@@ -104,7 +106,7 @@ def ending_faults(work: Workload) -> Iterator[tuple[str, str]]:
             yield "writer", "two of its pods may write one volume: strategy Recreate"
         if claims and spec.get("replicas", 1) > 1:
             yield "writer", f"{spec['replicas']} pods would write one volume"
-        if not claims and "rollingUpdate" not in strategy:
+        if not claims and work.component not in ALONE and "rollingUpdate" not in strategy:
             yield "roll", "no surge: a roll would leave a gap"
     jobs = {"Job": spec, "CronJob": spec.get("jobTemplate", {}).get("spec", {})}
     if work.kind in jobs and not jobs[work.kind].get("activeDeadlineSeconds"):

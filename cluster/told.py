@@ -15,7 +15,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import click
 import typer
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
@@ -27,7 +26,14 @@ from winnow.errors import WinnowError
 
 PREFIX = "WINNOW_"
 BESIDE = {"WINNOW_METRICS_ADDRESS"}  # winnow.serving.process reads it itself, before any settings
-QUIET = {"ORT_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "OMP_WAIT_POLICY", "HOME", "REDIS_PASSWORD"}
+QUIET = {
+    "ORT_DISABLE_TELEMETRY",
+    "MLFLOW_DISABLE_TELEMETRY",
+    "DO_NOT_TRACK",
+    "OMP_WAIT_POLICY",
+    "HOME",
+    "REDIS_PASSWORD",
+}
 PARTS = {"redis_url": "redis", "kafka_bootstrap": "kafka", "mlflow_uri": "mlflow", "triton_address": "triton"}
 """Settings that lead to a part, and the part."""
 EXPANDED = re.compile(r"\$\((\w+)\)")
@@ -55,7 +61,7 @@ def container_faults(
         yield from unread(settings, told)
         yield from addresses(settings, told, work, objects)
     elif module == "cli":
-        yield from (("unknown variable", name) for name in told if not known_to_cli(name))
+        yield from (("unknown variable", name) for name in told if name not in known_to_verbs() | QUIET)
         yield from command_faults(command[3:], told)
     elif module in ("jobs.stream", "torch.distributed.run"):
         yield from option_faults(module, command[3:], told)
@@ -175,43 +181,36 @@ def leads_nowhere(name: str, host: str, port: int, objects: Sequence[Object]) ->
 # ---------------------------------------------------------------------------------------------------- commands
 
 
+REFUSAL: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""What the command line says to words that it does not take; Typer does not show the class itself."""
+
+
 @cache
-def command_line() -> click.Command:
+def verbs() -> Mapping[str, Any]:
     from cli.main import app
 
-    return typer.main.get_command(app)
+    root: Any = typer.main.get_command(app)
+    found: dict[str, Any] = root.commands
+    return found
 
 
 @cache
-def known_to_cli_names() -> frozenset[str]:
+def known_to_verbs() -> frozenset[str]:
     """Variables that some verb reads by itself."""
-    context = click.Context(command_line())
-    root: Any = command_line()
-    verbs = [root.get_command(context, name) for name in root.list_commands(context)]
-    words = [str(option.envvar) for verb in verbs for option in verb.params if option.envvar]
-    return frozenset(words)
-
-
-def known_to_cli(name: str) -> bool:
-    return name in QUIET or name in known_to_cli_names()
+    return frozenset(str(option.envvar) for verb in verbs().values() for option in verb.params if option.envvar)
 
 
 def command_faults(words: Sequence[str], told: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The command line itself reads the words, and does nothing."""
-    verb: Any = command_line()
-    rest = list(words)
+    verb, rest = verbs().get(words[0]), list(words[1:])
+    if verb is None:
+        yield "command", f"there is no winnow {words[0]}"
+        return
     with only(told):
         try:
-            context = click.Context(verb)
-            while isinstance(verb, click.Group):
-                name, found, rest = verb.resolve_command(context, rest)
-                assert found is not None
-                context = click.Context(found, info_name=name, parent=context)
-                verb = found
-            verb.make_context(verb.name, rest)
-        except (click.ClickException, typer.Exit) as wrong:
-            message = wrong.format_message() if isinstance(wrong, click.ClickException) else "it ends at once"
-            yield "command", f"winnow {' '.join(words)}: {message}"
+            verb.make_context(words[0], rest)
+        except REFUSAL as wrong:
+            yield "command", f"winnow {' '.join(words)}: {wrong.format_message()}"  # type: ignore[attr-defined]
 
 
 def option_faults(module: str, words: Sequence[str], told: Mapping[str, str]) -> Iterator[tuple[str, str]]:
