@@ -98,7 +98,7 @@ def permitted(works: Mapping[str, Workload], policies: Sequence[Object]) -> Iter
     for source, one in works.items():
         for target, other in works.items():
             for name, port in other.ports.items():
-                if name in UNSEEN or source in FREE or faces_outside(target) and source != "test":
+                if name in UNSEEN or source in FREE or (faces_outside(target) and source != "test"):
                     continue
                 leaves = open_to(one.labels, other.labels, port, policies, "Egress", "to")
                 if leaves and open_to(other.labels, one.labels, port, policies, "Ingress", "from"):

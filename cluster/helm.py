@@ -82,13 +82,12 @@ class Helm:
 
     def _placed(self, values: Values) -> list[str]:
         """Files are named as they lie beside the chart, or whole."""
-        here = [str(self.chart / word) if (self.chart / word).is_file() else word for word in values.words]
-        return here
+        return [str(self.chart / word) if (self.chart / word).is_file() else word for word in values.words]
 
     def _run(self, words: Sequence[str]) -> str:
         program = PROGRAMS / self.major
         if not program.is_file():
-            raise FailedPrecondition(f"{program.relative_to(ROOT)} is missing; make cluster-tools fetches it")
+            raise FailedPrecondition(f"{program.relative_to(ROOT)} is missing; make helm fetches it")
         done = subprocess.run([str(program), *words], capture_output=True, text=True, timeout=LIMIT_S, env=quiet())
         if done.returncode:
             raise InvalidArgument(f"{self.major}: {(done.stderr.strip() or done.stdout.strip())[-2_000:]}")
@@ -97,7 +96,7 @@ class Helm:
 
 def objects_in(text: str) -> list[Object]:
     try:
-        return [one for one in yaml.load_all(text, Loader) if one]  # noqa: S506  # a safe loader's child
+        return [one for one in yaml.load_all(text, Loader) if one]  # a safe loader's child
     except yaml.YAMLError as wrong:
         raise InvalidArgument(f"what Helm renders is no YAML: {wrong}") from wrong
 

@@ -121,7 +121,7 @@ def unset(settings: type[BaseSettings], told: Mapping[str, str], parts: frozense
     """A service that may be led to a part is, where there is the part; and finds its peers and its home."""
     for name, field in fields(settings).items():
         required = settings.model_fields[field].is_required()
-        leads = PARTS.get(field) in parts or field == "home" or field.endswith("_address") and field not in OPTIONAL
+        leads = PARTS.get(field) in parts or field == "home" or (field.endswith("_address") and field not in OPTIONAL)
         if settings.__module__ == "services.all" and field.endswith("_address"):
             leads = field in ("rest_address", "gateway_address")  # the inner four have no face
         if (required or leads) and name not in told:

@@ -18,7 +18,8 @@ OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.lb_policy_name", "round_robin"),  # of a name with several addresses (a headless Service) all are used in turn
+    # Of a name with several addresses (a headless Service) all are used in turn.
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
 )
 
 
