@@ -60,7 +60,8 @@ def pod_faults(work: Workload) -> Iterator[tuple[str, str]]:
 
 
 def volumes(work: Workload) -> list[Any]:
-    return work.spec.get("volumes", [])
+    found: list[Any] = work.spec.get("volumes", [])
+    return found
 
 
 def container_faults(container: Object) -> Iterator[tuple[str, str]]:
