@@ -9,7 +9,9 @@ import typer
 from cli.console import note, show, table
 from cli.homes import AsJson
 
-Bootstrap = Annotated[str, typer.Option("--bootstrap", help="host:port,… of the brokers.", envvar="WINNOW_KAFKA_BOOTSTRAP")]
+Bootstrap = Annotated[
+    str, typer.Option("--bootstrap", help="host:port,… of the brokers.", envvar="WINNOW_KAFKA_BOOTSTRAP")
+]
 Replicas = Annotated[
     int, typer.Option("--replicas", min=1, max=9, help="Copies of what is made.", envvar="WINNOW_KAFKA_REPLICAS")
 ]

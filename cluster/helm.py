@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +45,11 @@ class Values:
     files: tuple[str, ...] = ()
     single: Mapping[str, Any] = field(default_factory=dict)
 
-    @cached_property
-    def words(self) -> list[str]:
-        files = [word for file in self.files for word in ("--values", file)]
-        return files + [
-            word for name, value in self.single.items() for word in ("--set-json", f"{name}={json_of(value)}")
-        ]
-
-
-def json_of(value: Any) -> str:
-    import json
-
-    return json.dumps(value)
+    def words(self, chart: Path) -> list[str]:
+        """As Helm takes them; files lie beside the chart, or are named whole."""
+        files = [word for file in self.files for word in ("--values", str(chart / file))]
+        single = [f"{name}={json.dumps(value)}" for name, value in self.single.items()]
+        return files + [word for one in single for word in ("--set-json", one)]
 
 
 @dataclass(frozen=True)
@@ -73,16 +66,12 @@ class Helm:
     def text(self, values: Values = Values(), *, upgrade: bool = False) -> str:
         """The same as Helm writes it, without its blank lines and remarks."""
         more = ["--is-upgrade"] if upgrade else []
-        words = ["template", RELEASE, str(self.chart), "--namespace", NAMESPACE, *more, *self._placed(values)]
+        words = ["template", RELEASE, str(self.chart), "--namespace", NAMESPACE, *more, *values.words(self.chart)]
         lines = self._run(words).splitlines()
         return "\n".join(line for line in lines if line.strip() and not line.startswith("# Source"))
 
     def lint(self, values: Values = Values()) -> str:
-        return self._run(["lint", "--strict", str(self.chart), *self._placed(values)])
-
-    def _placed(self, values: Values) -> list[str]:
-        """Files are named as they lie beside the chart, or whole."""
-        return [str(self.chart / word) if (self.chart / word).is_file() else word for word in values.words]
+        return self._run(["lint", "--strict", str(self.chart), *values.words(self.chart)])
 
     def _run(self, words: Sequence[str]) -> str:
         program = PROGRAMS / self.major

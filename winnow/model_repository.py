@@ -28,7 +28,7 @@ LEASES = ".leases"  # a folder a model, in it a file a user; its time is when th
 CONFIG = "config.pbtxt"
 VERSION = "1"
 MAX_BATCH = 8_192  # rows of one run: more than the largest request has
-TENSORRT = 'optimization { execution_accelerators { gpu_execution_accelerator : [ { name : "tensorrt" } ] } }'
+TENSORRT = 'optimization { execution_accelerators { gpu_execution_accelerator : [ { name: "tensorrt" } ] } }'
 TYPES = {
     "tensor(float)": "TYPE_FP32",
     "tensor(float16)": "TYPE_FP16",

@@ -102,7 +102,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"services.gateway.resources.limits.memory": "2GB"}, "memory"),
     ({"services.gateway.env": {"WINNOW_CANDIDATES": 500}}, "WINNOW_CANDIDATES"),
     ({"services.feature.replicas": 2}, "services.feature: it writes the log"),
-    ({"services.retrieval.home": "kept"}, "exactly one must say"),
+    ({"services.retrieval": {"home": "kept", "autoscaling": None}}, "exactly one must say"),
     ({"services.gateway.calls": ["features"]}, "there is no service features"),
     ({"redis.external": "redis://:hunter2@redis:6379/0"}, "redis.external"),
     ({"redis.replicas": 2}, "redis.replicas"),

@@ -10,7 +10,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = [
-    *("demo", "trace", "up", "status", "down", "test", "check", "evaluate", "replay", "bench", "drill", "cluster-check"),
+    *(
+        "demo",
+        "trace",
+        "up",
+        "status",
+        "down",
+        "test",
+        "check",
+        "evaluate",
+        "replay",
+        "bench",
+        "drill",
+        "cluster-check",
+    ),
     *("setup", "format", "proto", "lock", "clean"),
 ]
 
