@@ -46,6 +46,8 @@ class RankingSettings:
     threads: int = 0  # of torch; 0: its own choice
 
 
+LEAST_STEPS, MOST_EPOCHS = 300, 10
+SMALLEST_BATCH = 16  # moments
 FORGETFUL = Regularisation(forget=0.7)  # on ml-1m best by far: what else it knows, it knows by heart
 PRESETS = {
     "quick": RankingSettings(regularisation=FORGETFUL),
@@ -78,8 +80,19 @@ def train(
         return write_bundle(model, impressions, target, metrics=metrics, seed=settings.loop.seed)
 
 
+def paced(settings: RankingSettings, lists: int) -> RankingSettings:
+    """Settings under which also few lists make a few hundred steps: smaller batches, then more epochs. The published
+    sizes are for tens of thousands of lists; a young shop's thousand would be over after a dozen steps."""
+    moments = max(min(settings.moments, lists * settings.loop.epochs // LEAST_STEPS), SMALLEST_BATCH)
+    moments = min(moments, settings.moments)
+    steps = max(-(-lists // moments), 1)
+    epochs = max(settings.loop.epochs, min(-(-LEAST_STEPS // steps), MOST_EPOCHS))
+    return replace(settings, moments=moments, loop=replace(settings.loop, epochs=epochs))
+
+
 def fit_ranker(impressions: Impressions, settings: RankingSettings, progress: Progress | None = None) -> Dlrm:
     """The network after training, not yet calibrated."""
+    settings = paced(settings, len(impressions.rank))
     lists, loop = impressions.rank, settings.loop
     seed_everything(loop.seed)
     model = make_model(impressions, settings.regularisation)
