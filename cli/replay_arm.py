@@ -28,8 +28,10 @@ from cli.baskets import TIMEOUT_S, Log, Row, Told, changed, plain, posted, put
 from cli.models import registry_of
 from cli.replay import KINDS
 from cli.turns import Exit
+from winnow import kafka
 from winnow.errors import FailedPrecondition, Unavailable
 from winnow.features import DAY_S, Ints
+from winnow.topics import DECISIONS, EVENTS, Topic
 from winnow.types import MAX_EVENTS
 
 if TYPE_CHECKING:
@@ -107,7 +109,10 @@ def played(play: Play, arm: Arm, home: Path, folder: Path, parts: tuple[str, ...
         clients = [opened.enter_context(client(stack.ports["rest"])) for _ in range(LANES)]
         say(f"complete answers {serving(clients[0], champions(home)):.1f} s later")
         items = {item.item_id: item for item in play.past.items(play.months[0].start)}
+        broker = Broker(stack.address("kafka")) if "kafka" in parts else None
         for month in play.months:
+            if broker is not None:
+                broker.trim()
             if arm.name == "retrained" and month != play.months[0]:
                 arm.turns[str(month)] = retrained(play, stack, clients[0], say)
             arm.months[str(month)] = []
@@ -119,6 +124,20 @@ def played(play: Play, arm: Arm, home: Path, folder: Path, parts: tuple[str, ...
             say(f"{arm.name}, {month}: {arm.told.events:,} events, {arm.told.answers:,} answers")
     arm.seconds = time.monotonic() - began
     return arm
+
+
+class Broker:
+    """The arm's own broker, kept small: the one for a single machine holds all it has in memory."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._before: dict[Topic, dict[int, int]] = {}
+
+    def trim(self) -> None:
+        """Delete what was there when this was called last; all consumers are past that by now."""
+        for topic, offsets in self._before.items():
+            kafka.trim(self._bootstrap, topic, offsets)
+        self._before = {topic: kafka.end_offsets(self._bootstrap, topic) for topic in (EVENTS, DECISIONS)}
 
 
 @contextmanager
