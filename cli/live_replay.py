@@ -1,16 +1,19 @@
 """`winnow replay --live`: two platforms are played, one after the other, and held against each other.
 
-Both are given the same past and asked the same questions; a platform that was played is not played again. Only one of
+Both are given the same past and asked the same questions; a platform that was played is not played again, and of one that was ended
+before its time the months that it has answered count. Only one of
 them need be played here: another machine, or another process, may play the other into the same folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
 from rich.progress import Progress
@@ -21,7 +24,10 @@ from cli.replay import Run
 from cli.replay_arm import Arm, Play, figures_of, sampled
 from cli.replay_arm import played as arm_played
 from cli.skew import begun
-from cli.stamps import Stamps, code, key_of
+from cli.stamps import Done, Stamps, code, key_of
+
+if TYPE_CHECKING:
+    from training.replay import Month
 
 ARMS = ("retrained", "never")
 
@@ -61,11 +67,21 @@ def played(
     asked = {month: sampled(asked_in(past.whole, month), platforms.people, seed) for month in chosen}
     play = Play(past, Log(folder / "whole"), asked, preset, seed)
     run = Run(past, folder, summary.digest, preset, seed, chosen[0])
-    key = key_of(summary.digest, [*map(str, chosen)], platforms.people, preset, seed, platforms.parts, code())
+    key = key_of(summary.digest, str(chosen[0]), platforms.people, preset, seed, platforms.parts, code())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is then stopped
     stamps = Stamps(folder / "live")
     for name in platforms.arms:
-        stamps.once(name, key, partial(arm, name, play, run, platforms, progress), lambda _: True)
-    done = {name: found.result for name in ARMS if (found := stamps.read(name)) is not None and found.key == key}
+
+        def keep(found: dict[str, Any], name: str = name) -> None:
+            stamps.keep(Done(name, key, found, found["seconds"]))
+
+        stamps.once(name, key, partial(arm, name, play, run, platforms, keep, progress), partial(covers, chosen))
+    known = {name: stamps.read(name) for name in ARMS}
+    done = {
+        name: found.result
+        for name, found in known.items()
+        if found and found.key == key and covers(chosen, found.result)
+    }
     told = {name: {key: value for key, value in found.items() if key != "months"} for name, found in done.items()}
     document = {"data": summary.name, "preset": preset, "seed": seed, "parts": platforms.parts, "live": told}
     if len(done) < len(ARMS):
@@ -75,11 +91,18 @@ def played(
     return {**document, "months": rows, "overall": overall(rows), "seconds": seconds}
 
 
-def arm(name: str, play: Play, run: Run, platforms: Platforms, progress: Progress) -> dict[str, Any]:
-    """One platform, from a home made anew to what it answered."""
+def covers(chosen: Sequence[Month], result: Mapping[str, Any]) -> bool:
+    """An arm was played through these months."""
+    return {*map(str, chosen)} <= {*result["months"]}
+
+
+def arm(
+    name: str, play: Play, run: Run, platforms: Platforms, keep: Callable[[dict[str, Any]], None], progress: Progress
+) -> dict[str, Any]:
+    """One platform, from a home made anew to what it answered; `keep` is given what there is after every month."""
     month = play.months[0]
     models = run.trained(month, play.past.until(month.start), progress)
     folder = run.folder / "live" / name
     home = begun(play.past, play.log, run.folder / "whole", folder / "home", month, models)
     say: Callable[[str], None] = partial(progress.console.print, highlight=False)
-    return arm_played(play, Arm(name), home, folder / "up", platforms.parts, say).document()
+    return arm_played(play, Arm(name), home, folder / "up", platforms.parts, keep, say).document()

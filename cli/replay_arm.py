@@ -53,6 +53,7 @@ SERVES_S = 120.0  # from a promotion to an answer of it, on a machine that does 
 TURN_S = 3_600.0  # of retraining
 
 Say = Callable[[str], None]
+Keep = Callable[[dict[str, Any]], None]
 
 
 @dataclass
@@ -102,7 +103,7 @@ def sampled(asked: Sequence[Question], people: int, seed: int) -> list[Question]
     return [asked[row] for row in np.sort(kept)]
 
 
-def played(play: Play, arm: Arm, home: Path, folder: Path, parts: tuple[str, ...], say: Say) -> Arm:
+def played(play: Play, arm: Arm, home: Path, folder: Path, parts: tuple[str, ...], keep: Keep, say: Say) -> Arm:
     """One arm from its first month to its last; Unavailable where the platform refuses something."""
     began = time.monotonic()
     with started(home, folder, parts, say) as stack, ExitStack() as opened:
@@ -121,8 +122,9 @@ def played(play: Play, arm: Arm, home: Path, folder: Path, parts: tuple[str, ...
                 due = [one for one in play.asked[month] if day <= at(one) < day + DAY_S]
                 arm.months[str(month)] += answered(clients, due, arm)
                 told(clients[0], rows, arm)
+            arm.seconds = time.monotonic() - began
+            keep(arm.document())
             say(f"{arm.name}, {month}: {arm.told.events:,} events, {arm.told.answers:,} answers")
-    arm.seconds = time.monotonic() - began
     return arm
 
 
