@@ -27,5 +27,5 @@ try:
     print(f"{name} is made")
 except urllib.error.HTTPError as answer:
     if answer.code != 409:
-        raise SystemExit(f"{name}: {answer.code} {answer.read()[:300].decode(errors='replace')}")
+        raise SystemExit(f"{name}: {answer.code} {answer.read()[:300].decode(errors='replace')}") from None
     print(f"{name} is there already")

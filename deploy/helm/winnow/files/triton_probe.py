@@ -39,9 +39,9 @@ def main(host, seconds):
             ask(f"/v2/models/{name}/infer", {"inputs": inputs}, until - time.monotonic())
         except urllib.error.HTTPError as refused:
             if refused.code not in (400, 404):  # unloaded meanwhile; or a graph that takes no zeros, which did run
-                raise SystemExit(f"{name}: {refused.code} {refused.read()[:200].decode(errors='replace')}")
+                raise SystemExit(f"{name}: {refused.code} {refused.read()[:200].decode(errors='replace')}") from None
         except OSError as late:
-            raise SystemExit(f"{name}: {late}")
+            raise SystemExit(f"{name}: {late}") from None
 
 
 if __name__ == "__main__":
