@@ -50,7 +50,11 @@ class Unauthenticated(WinnowError):
 
 
 class PermissionDenied(WinnowError):
-    """Who asks may not do this; the detail names the scope that is missing."""
+    """Who asks may not do this; `scope` is what they lack, and the detail says so."""
+
+    def __init__(self, detail: str, *, field: str = "", scope: str = "") -> None:
+        super().__init__(detail, field=field)
+        self.scope = scope
 
 
 class ResourceExhausted(WinnowError):

@@ -96,4 +96,4 @@ class Gate:
             return trouble
         if need is None:
             return PermissionDenied("nobody may do this: it is not in the table of access")
-        return None if need in caller.scopes else PermissionDenied(f"needs the scope {need}", field=need)
+        return None if need in caller.scopes else PermissionDenied(f"needs the scope {need}", scope=need)

@@ -92,8 +92,8 @@ def refusal(error: WinnowError, admission: Admission) -> Response:
 def challenge_of(error: WinnowError) -> str:
     """RFC 6750: what a client that speaks OAuth acts on."""
     match error:
-        case PermissionDenied() if error.field:
-            return f'{REALM}, error="insufficient_scope", scope="{error.field}"'
+        case PermissionDenied() if error.scope:
+            return f'{REALM}, error="insufficient_scope", scope="{error.scope}"'
         case Unauthenticated() if not error.detail.startswith("send "):
             return f'{REALM}, error="invalid_token", error_description="{error.detail}"'
         case Unauthenticated():
