@@ -65,10 +65,10 @@ def parse(content: bytes | str, source: str) -> KeyFile:
     except ValidationError as wrong:
         first = wrong.errors(include_input=False, include_context=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise FailedPrecondition(f"{source}: {place}: {first['msg'] if place else 'not JSON'}") from None
+        raise FailedPrecondition(f"{source}: {f'{place}: ' + first['msg'] if place else 'not JSON'}") from None
     ids = [key.id for key in found.keys]
-    if twice := next((id for id in ids if ids.count(id) > 1), None) if len(set(ids)) < len(ids) else None:
-        raise FailedPrecondition(f"{source}: key {twice} is there twice")
+    if len(set(ids)) < len(ids):
+        raise FailedPrecondition(f"{source}: an id is there twice")
     return found
 
 

@@ -55,6 +55,7 @@ MESSAGES: dict[str, Any] = {
     "Watch": health_pb2.HealthCheckRequest(),
     "ServerReflectionInfo": reflection_pb2.ServerReflectionRequest(list_services="*"),
 }
+PAGE = Path("docs/security.md").read_text(encoding="utf-8")
 ROUTES = [what for what in ACCESS if not what.startswith("/")]
 RPCS = [what for what in ACCESS if what.startswith("/")]
 CALLERS = ["none", "expired", "wrong audience", "wrong scope", "right", "right key", "wrong key scope"]
@@ -221,8 +222,7 @@ async def test_what_does_not_exist_is_told_as_ever(guarded: Faces) -> None:
 
 
 async def test_the_docs_have_the_same_table() -> None:
-    page = Path("docs/security.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([^`|]+)` \| `?([a-z:]+)`? \|$", page, re.M)
+    rows = re.findall(r"^\| `([^`|]+)` \| `?([a-z:]+)`? \|$", PAGE, re.M)
     assert dict(rows) == dict(ACCESS)
     assert len(rows) == len(ACCESS)
 
