@@ -22,20 +22,21 @@ from winnow.serving.principal import principal
 from winnow.serving.status import MAX_DETAIL, code_of, trailers_of
 from winnow.serving.telemetry import ACCESS, GRPC_REQUESTS
 
+MAX_STREAMS = 100  # calls at once on one connection
 PUSHBACK = "grpc-retry-pushback-ms"  # clients with a retry policy wait that long
 
 Metadata = Sequence[tuple[str, str]]
 
 
-def options(limits: Limits) -> list[tuple[str, int]]:
-    """The same limits as gRPC's core knows them; they come behind, and so instead of, those of every server."""
-    return [
-        ("grpc.max_receive_message_length", limits.max_body_bytes),
-        ("grpc.max_metadata_size", limits.max_header_bytes),
-        ("grpc.max_allowed_incoming_connections", limits.max_connections),
-        ("grpc.max_concurrent_streams", 100),  # per connection
-        ("grpc.server_handshake_timeout_ms", round(limits.header_s * 1_000)),
-    ]
+def options(limits: Limits) -> dict[str, int]:
+    """The same limits as gRPC's core knows them, in place of those of every server."""
+    return {
+        "grpc.max_receive_message_length": limits.max_body_bytes,
+        "grpc.max_metadata_size": limits.max_header_bytes,
+        "grpc.max_allowed_incoming_connections": limits.max_connections,
+        "grpc.max_concurrent_streams": MAX_STREAMS,
+        "grpc.server_handshake_timeout_ms": round(limits.header_s * 1_000),
+    }
 
 
 class Guarded(grpc.aio.ServerInterceptor):

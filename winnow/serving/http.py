@@ -56,7 +56,7 @@ async def serve_http(app: Any, address: str, *, grace_s: float, limits: Limits |
         date_header=False,
         proxy_headers=bool(limits and limits.trusted_proxies),
         forwarded_allow_ips=limits.trusted_proxies if limits else None,
-        timeout_keep_alive=round(limits.idle_s) if limits else KEEP_ALIVE_S,
+        timeout_keep_alive=max(1, round(limits.idle_s)) if limits else KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(grace_s)),
         backlog=BACKLOG,
     )

@@ -83,7 +83,7 @@ async def serve_grpc(
     outer = [Guarded(guard, limits.body_s)] if limits else []
     server = grpc.aio.server(
         interceptors=[*outer, Edge()],
-        options=(*OPTIONS, *options(limits)) if limits else OPTIONS,
+        options=tuple((dict(OPTIONS) | (options(limits) if limits else {})).items()),
         maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
     )
     for service in services:

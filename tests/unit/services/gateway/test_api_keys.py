@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.guards import key_file, new_key
 from winnow.errors import FailedPrecondition, InvalidArgument, NotFound, Unauthenticated
 
 KEY, FILE = new_key(("recommend", "privacy"))
+DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
 
 
 def winnow(*words: str) -> str:
@@ -46,28 +48,41 @@ def test_keys_are_long_and_never_the_same() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", KEY[:-1], KEY + "0", KEY.upper(), KEY.replace("shop", "shot"), f" {KEY}", KEY.replace("winnow_", ""), "winnow_shop_"]
-    + [hashlib.sha256(KEY.encode()).hexdigest(), f"winnow_shop_{hashlib.sha256(KEY.encode()).hexdigest()}", "\ud800", KEY * 900],
-)  # fmt: skip
+    [
+        "",
+        KEY[:-1],
+        KEY + "0",
+        KEY.upper(),
+        KEY.replace("shop", "shot"),
+        f" {KEY}",
+        KEY.replace("winnow_", ""),
+        "winnow_shop_",
+        DIGEST,
+        f"winnow_shop_{DIGEST}",
+        "\ud800",
+        KEY * 900,
+    ],
+)
 def test_what_is_nearly_a_key_is_none(text: str) -> None:
     with pytest.raises(Unauthenticated, match="not valid"):
         ApiKeys(FILE).find(text)
 
 
+HELD = ApiKeys(FILE)
+
+
 @given(st.text() | st.from_regex(module.KEY, fullmatch=True))
 def test_no_text_is_a_key_by_chance(text: str) -> None:
     with pytest.raises(Unauthenticated):
-        ApiKeys(FILE).find(text)
+        HELD.find(text)
 
 
 def test_a_hash_is_compared_in_constant_time_whether_or_not_the_id_exists(monkeypatch: pytest.MonkeyPatch) -> None:
     compared, of_hmac = [], module.hmac.compare_digest
     monkeypatch.setattr(module.hmac, "compare_digest", lambda *two: compared.append(two) or of_hmac(*two))
     for text in (KEY, KEY[:-1] + "0", KEY.replace("shop", "nobody"), "nonsense"):
-        try:
+        with suppress(Unauthenticated):
             ApiKeys(FILE).find(text)
-        except Unauthenticated:
-            pass
     assert len(compared) == 4
 
 
