@@ -69,6 +69,7 @@ def locked(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "WINNOW_JWT_ISSUER": ISSUER,
         "WINNOW_JWT_AUDIENCE": AUDIENCE,
         "WINNOW_REDIS_URL": f"redis://{HOST}:{redis_port}/0",
+        "WINNOW_REDIS_TIMEOUT_MS": "5000",  # a stalled machine is not an absent Redis
         "WINNOW_RATE_PER_S": "0.2",
         "WINNOW_RATE_BURST": "40",
         "WINNOW_METRICS_ADDRESS": f"{HOST}:{metrics_port}",
