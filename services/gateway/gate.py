@@ -72,7 +72,8 @@ class Gate:
     async def follow(self) -> None:
         """Keep what callers are recognised by fresh, for ever."""
         keys = self.callers.keys if self.callers else None
-        await asyncio.gather(*(one.follow() for one in (self.key_set, keys) if one is not None))
+        followed = [one.follow() for one in (self.key_set, keys) if one is not None]
+        await asyncio.gather(asyncio.Event().wait(), *followed)  # there may be nothing to follow
 
     async def close(self) -> None:
         await self.buckets.close()

@@ -1,6 +1,7 @@
 """Who may do what: every route and every RPC, asked by nobody, by the wrong and by the right caller; and the table in the
 docs says the same."""
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
@@ -20,11 +21,13 @@ from starlette.routing import Mount, Route
 
 from services.gateway.access import ACCESS
 from services.gateway.build import face
+from services.gateway.gate import Gate
+from services.gateway.rates import InMemory, Rate
 from services.gateway.settings import Settings
 from tests.gateways import Inner, gateway_over
 from tests.guards import Faces, bearer, faces, guard, new_key
 from tests.issuers import token
-from winnow.serving.principal import SCOPES
+from winnow.serving.principal import NOBODY, SCOPES, Principal, principal
 from winnow.types import Event
 from winnow.v1 import gateway_pb2 as pb
 from winnow.v1 import types_pb2
@@ -158,6 +161,33 @@ async def called(channel: grpc.aio.Channel, what: str, message: Any, headers: di
     async for _ in stream:
         stream.cancel()
         return
+
+
+async def test_whoever_serves_a_request_knows_who_asks(guarded: Faces, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On both faces, and of one request nothing stays for the next."""
+    saw: list[Principal] = []
+
+    async def meet(service: str) -> None:
+        saw.append(principal.get())
+
+    monkeypatch.setattr(guarded.inner, "_meet", meet)
+    callers = [bearer(token(sub="ann")), {"x-api-key": KEYS["recommend"]}]
+    for headers in callers:
+        await guarded.http.get("/v1/trending", headers=headers)
+        await called(guarded.channel, "/winnow.v1.RecommenderService/Trending", MESSAGES["Trending"], headers)
+    assert [(one.subject, one.kind) for one in saw] == [("ann", "token")] * 2 + [("recommend", "key")] * 2
+    saw.clear()
+    await guarded.http.get("/readyz")
+    assert all(one == NOBODY for one in saw)
+
+
+async def test_following_never_ends_by_itself() -> None:
+    """A loop that returned would end the process, whatever there is to follow."""
+    for gate in (guard(), guard(FILE), Gate(None, InMemory(), None, Rate(1, 1))):
+        following = asyncio.create_task(gate.follow())
+        await asyncio.sleep(0.02)
+        assert not following.done()
+        following.cancel()
 
 
 # ------------------------------------------------------------------------------------- the table is whole

@@ -6,9 +6,11 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import grpc
+import httpx
 import pytest
 import pytest_asyncio
 from prometheus_client import REGISTRY
@@ -207,6 +209,21 @@ async def test_requests_behind_each_other_on_one_connection_are_all_answered(pla
         while said.count(b"HTTP/1.1 200") < 5:
             said += await client.reader.read(65_536)
     client.writer.close()
+
+
+@pytest.mark.parametrize(
+    ("trusted", "seen"), [("", "127.0.0.1"), ("127.0.0.1", "192.0.2.9"), ("192.0.2.1", "127.0.0.1")]
+)
+async def test_only_a_trusted_proxy_says_where_a_request_came_from(trusted: str, seen: str) -> None:
+    async def address(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": scope["client"][0].encode()})
+
+    http = await serve_http(address, "127.0.0.1:0", grace_s=0.1, limits=replace(LIMITS, trusted_proxies=trusted))
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"http://{http.address}/", headers={"x-forwarded-for": "192.0.2.9"})
+    await http.stop()
+    assert answer.text == seen
 
 
 # --------------------------------------------------------------------------------------------------- gRPC
