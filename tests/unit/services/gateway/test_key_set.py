@@ -187,7 +187,6 @@ async def test_an_issuer_is_asked_over_http() -> None:
         says("302 Found", b"", "location: http://127.0.0.1:9/"),
         says("200 OK", b"\x1f\x8b", "content-encoding: gzip"),
         says("nonsense", b""),
-        endless,
         dripping,
     ],
 )
@@ -197,6 +196,12 @@ async def test_an_issuer_that_misbehaves_costs_little_time_and_memory(answer: An
         with pytest.raises(WinnowError):
             await FromUrl(url, fetch_s=0.5).read()
         assert asyncio.get_running_loop().time() - began < 3
+
+
+async def test_an_issuer_that_never_ends_is_cut_off_by_size() -> None:
+    async with issuer(endless) as url:
+        with pytest.raises(Unavailable, match="more than 262144 bytes"):
+            await FromUrl(url, fetch_s=30).read()
 
 
 async def test_an_issuer_that_is_away_is_unavailable() -> None:
