@@ -96,7 +96,8 @@ class Impatient(HttpToolsProtocol):
         super().resume_writing()
 
     def _busy(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        cycle: Any = self.cycle  # None before the first request
+        return cycle is not None and not cycle.response_complete
 
     def _expect(self, within_s: float | None, reason: str = "") -> None:
         """What the client owes is due then; None: it owes nothing."""
