@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 HEALTH_EVERY_S = 0.5
 MAX_CONCURRENT_CALLS = 1_000
+MESSAGE_S = 10.0  # for the message of a guarded call, where no limits say otherwise
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -80,7 +81,7 @@ async def serve_grpc(
     """Start serving on `host:port` (port 0: any free one). CannotListen when the port is taken. A face for strangers has
     `limits`, and where they are to be recognised a `guard`."""
     check_free(address)  # gRPC writes a line of its own and keeps the reason to itself
-    outer = [Guarded(guard, limits.body_s)] if limits else []
+    outer = [Guarded(guard, limits.body_s if limits else MESSAGE_S)] if guard or limits else []
     server = grpc.aio.server(
         interceptors=[*outer, Edge()],
         options=tuple((dict(OPTIONS) | (options(limits) if limits else {})).items()),
