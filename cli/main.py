@@ -14,6 +14,7 @@ from cli import (
     demo,
     evaluate,
     ingest,
+    keys,
     promote,
     recommend,
     refresh,
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("ingest")(ingest.ingest)
 app.add_typer(train.app, name="train")
+app.add_typer(keys.app, name="keys")
 app.command("promote")(promote.promote)
 app.command("refresh")(refresh.refresh)
 app.command("retrain")(retrain.retrain)

@@ -12,6 +12,8 @@ from typing import Any
 import uvicorn
 
 from winnow.serving.address import CannotListen, reason
+from winnow.serving.limits import Limits
+from winnow.serving.slow_clients import impatient
 
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
@@ -39,7 +41,7 @@ class RunningHttp:
         await self.task
 
 
-async def serve_http(app: Any, address: str, *, grace_s: float) -> RunningHttp:
+async def serve_http(app: Any, address: str, *, grace_s: float, limits: Limits | None = None) -> RunningHttp:
     """Start serving an ASGI application on `host:port` (port 0: any free one). CannotListen when the port is taken."""
     host, _, port = address.rpartition(":")
     bound = listen(host, int(port))
@@ -48,11 +50,13 @@ async def serve_http(app: Any, address: str, *, grace_s: float) -> RunningHttp:
         log_config=None,
         access_log=False,
         lifespan="off",
-        http="httptools",
+        http=impatient(limits) if limits else "httptools",
         ws="none",
         server_header=False,
         date_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        proxy_headers=bool(limits and limits.trusted_proxies),
+        forwarded_allow_ips=limits.trusted_proxies if limits else None,
+        timeout_keep_alive=max(1, round(limits.idle_s)) if limits else KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(grace_s)),
         backlog=BACKLOG,
     )

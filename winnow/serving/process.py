@@ -19,6 +19,8 @@ from pydantic_settings import BaseSettings
 
 from winnow.errors import FailedPrecondition, Unavailable, WinnowError
 from winnow.serving.address import CannotListen, check_free, reason
+from winnow.serving.guard import Guard
+from winnow.serving.limits import Limits
 from winnow.serving.memory import tune
 from winnow.serving.serve import Registration, serve_grpc
 from winnow.serving.signals import until_stopped
@@ -42,6 +44,8 @@ class Process:
     loops: Sequence[Loop] = ()
     http: Any = None  # an ASGI application
     http_address: str = ""
+    guard: Guard | None = None  # of the gRPC face; the application brings its own
+    limits: Limits | None = None  # for what strangers can reach
     close: Sequence[Callable[[], Awaitable[None] | None]] = ()
     grace_s: float = 10.0
     said: Callable[[dict[str, str]], None] = field(default=lambda addresses: None)
@@ -59,10 +63,12 @@ class Process:
             if self.http is not None:
                 from winnow.serving.http import serve_http  # only the gateway's image holds a web server
 
-                http = await serve_http(self.http, self.http_address, grace_s=self.grace_s)
+                http = await serve_http(self.http, self.http_address, grace_s=self.grace_s, limits=self.limits)
                 faces.append(http.stop)
                 addresses["rest"] = http.address
-            grpc = await serve_grpc(self.grpc, self.grpc_address, grace_s=self.grace_s)
+            grpc = await serve_grpc(
+                self.grpc, self.grpc_address, grace_s=self.grace_s, guard=self.guard, limits=self.limits
+            )
             faces.append(grpc.stop)
             addresses["grpc"] = grpc.address
             log.info("serving on %s", ", ".join(f"{face} {address}" for face, address in addresses.items()))

@@ -21,6 +21,9 @@ from winnow.errors import DeadlineExceeded, WinnowError
 from winnow.pipeline import deadline_in
 from winnow.requests import Readiness
 from winnow.serving.address import CannotListen, check_free
+from winnow.serving.guard import Guard
+from winnow.serving.guarded_calls import Guarded, options
+from winnow.serving.limits import Limits
 from winnow.serving.status import BUG, MAX_DETAIL, MAX_MESSAGE_BYTES, REQUEST_ID, SLUG, code_of, trailers_of
 from winnow.serving.telemetry import GRPC_REQUESTS, GRPC_SECONDS, request_id
 
@@ -30,6 +33,7 @@ HEALTH_EVERY_S = 0.5
 LIVE = "live"  # the health service's name for "the event loop answers", whatever the services lack
 CONNECTION_AGE_S = 120  # a caller then connects anew, and finds replicas that were not there before; calls finish first
 MAX_CONCURRENT_CALLS = 1_000
+MESSAGE_S = 10.0  # for the message of a guarded call, where no limits say otherwise
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -69,10 +73,23 @@ class RunningServer:
         await self.server.stop(self.grace_s)
 
 
-async def serve_grpc(services: Sequence[Registration], address: str, *, grace_s: float = 5.0) -> RunningServer:
-    """Start serving on `host:port` (port 0: any free one). CannotListen when the port is taken."""
+async def serve_grpc(
+    services: Sequence[Registration],
+    address: str,
+    *,
+    grace_s: float = 5.0,
+    guard: Guard | None = None,
+    limits: Limits | None = None,
+) -> RunningServer:
+    """Start serving on `host:port` (port 0: any free one). CannotListen when the port is taken. A face for strangers has
+    `limits`, and where they are to be recognised a `guard`."""
     check_free(address)  # gRPC writes a line of its own and keeps the reason to itself
-    server = grpc.aio.server(interceptors=[Edge()], options=OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
+    outer = [Guarded(guard, limits.body_s if limits else MESSAGE_S)] if guard or limits else []
+    server = grpc.aio.server(
+        interceptors=[*outer, Edge()],
+        options=tuple((dict(OPTIONS) | (options(limits) if limits else {})).items()),
+        maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
+    )
     for service in services:
         service.add(server)
     health = HealthServicer()
