@@ -165,10 +165,9 @@ def read(traceparent: str, tracestate: str = "") -> TraceContext | None:
 
 def state_of(text: str) -> str:
     """A tracestate that can be passed on, or none of it."""
-    members = [member.strip(" \t") for member in text.split(",")] if 0 < len(text) <= LONGEST else []
-    if len(members) > STATES or not all(not member or STATE.fullmatch(member) for member in members):
-        return ""
-    return text
+    members = [member.strip(" \t") for member in text.split(",", STATES)] if len(text) <= LONGEST else ["too long"]
+    fits = len(members) <= STATES and all(not member or STATE.fullmatch(member) for member in members)
+    return text if fits else ""
 
 
 class Span:
