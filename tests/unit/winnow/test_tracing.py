@@ -6,19 +6,18 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.spans import Keeper, keeping
 from winnow import tracing
 from winnow.errors import Unavailable
 from winnow.pipeline import Run
 from winnow.serving.telemetry import JsonLines
 from winnow.tracing import (
     MOST,
-    Attributes,
     Kind,
     Shared,
     TraceContext,
@@ -39,41 +38,10 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GIVEN = f"00-{TRACE}-{PARENT}-01"
 
 
-@dataclass
-class Kept:
-    """A recorder's span that is looked at."""
-
-    name: str
-    kind: Kind
-    parent: TraceContext | None
-    context: TraceContext
-    attributes: dict[str, object] = field(default_factory=dict)
-    error: str = "open"
-
-    def rename(self, name: str) -> None:
-        self.name = name
-
-    def end(self, attributes: Attributes, error: str) -> None:
-        self.attributes |= attributes
-        self.error = error
-
-
-class Keeper:
-    def __init__(self) -> None:
-        self.spans: list[Kept] = []
-
-    def begin(self, name: str, kind: Kind, parent: TraceContext | None, trace_id: str, attributes: Attributes) -> Kept:
-        own = TraceContext(trace_id, f"{len(self.spans) + 1:016x}", True)
-        self.spans.append(Kept(name, kind, parent, own, dict(attributes)))
-        return self.spans[-1]
-
-
 @pytest.fixture
 def keeper() -> Iterator[Keeper]:
-    one = Keeper()
-    record_with(Tracer(one, 1.0, 1_000))
-    yield one
-    record_with(None)
+    with keeping() as one:
+        yield one
 
 
 def alone(work: Callable[[], None]) -> None:
@@ -118,7 +86,18 @@ def test_what_is_no_traceparent_is_ignored(wrong: str) -> None:
     assert read(wrong) is None
 
 
-@given(st.text(max_size=700), st.text(max_size=700))
+PARENTS = st.builds(
+    "{}-{:032x}-{:016x}-{}{}".format,
+    st.sampled_from(("00", "01", "ff", "0A")),
+    st.integers(0, 2**128 - 1) | st.just(0),
+    st.integers(0, 2**64 - 1) | st.just(0),
+    st.sampled_from(("00", "01", "03", "zz")),
+    st.sampled_from(("", "-", "-more")),
+)
+MEMBER = st.builds("{}={}".format, st.sampled_from(("a", " b@c", "A", "")), st.text("xyz ,=\r\n", max_size=9))
+
+
+@given(PARENTS | st.text(max_size=60), st.lists(MEMBER, max_size=8).map(",".join) | st.text(max_size=60))
 @example(GIVEN, "x" * 600)
 @example(GIVEN, "a=1\r\nset-cookie: x")
 @example(GIVEN, ",".join(f"k{n}=v" for n in range(40)))
