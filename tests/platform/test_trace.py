@@ -26,7 +26,7 @@ from training.dataset import load
 from winnow.topics import EVENTS
 from winnow.tracing import carried_by
 
-pytestmark = [pytest.mark.platform, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.platform, pytest.mark.slow, pytest.mark.timeout(400)]
 
 FIVE = {"gateway", "feature", "retrieval", "ranking", "explanation"}
 CALLER = "00f067aa0ba902b7"  # the span of the caller, who is not of us
