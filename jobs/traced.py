@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from jobs.fence import Fence
 from winnow.kafka import on_topic
-from winnow.tracing import MOST, TRACEPARENT, Kind, Shared, TraceContext, read, recording
+from winnow.tracing import MOST, TRACEPARENT, Attributes, Kind, Shared, TraceContext, read, recording
 
 LOOKED_AT = 10 * MOST  # records of a batch; those of one request say the same
 SAMPLED = "__-%-%-_1"
@@ -20,7 +20,7 @@ SAMPLED = "__-%-%-_1"
 def traced(batch: DataFrame, query: str, topic: str, fence: Fence) -> Iterator[None]:
     """A span in the trace of each sampled request of a batch, of `MOST` at most. Reads the batch, which should be kept,
     once more; not at all where nothing is recorded."""
-    about = {**on_topic(topic, "process"), "winnow.query": query, "winnow.batch": fence.batch}
+    about: Attributes = {**on_topic(topic, "process"), "winnow.query": query, "winnow.batch": fence.batch}
     with Shared(f"process {topic}", Kind.CONSUMER, about) as traces:
         if recording():
             traces.join_all(places(batch))

@@ -29,13 +29,13 @@ from winnow.errors import Unavailable, WinnowError
 from winnow.hot_state import Mark
 from winnow.hot_store import HotStore
 from winnow.serving.telemetry import HOT_BEHIND, HOT_WRITES, ITEM_CHANGES
-from winnow.tracing import Kind, Shared, TraceContext, carried, span
+from winnow.tracing import Attributes, Kind, Shared, TraceContext, carried, span
 from winnow.types import Event, Item, Person
 
 CHUNK = 16  # people whose states are made and written at a time: the loop answers others in between
 CHECK_S = 1.0  # between two looks at the mark of a Redis that nobody writes to
 RETRY_S = 0.5
-REDIS = {"db.system.name": "redis"}
+REDIS: Attributes = {"db.system.name": "redis"}
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -184,7 +184,7 @@ class WriteThrough:
         async with self._turn:
             rows = [row for person in people if (row := self._rows.row(person)) is not None]
             move = (self._mark, upto) if upto is not None and self.current else None
-            pipeline = {**REDIS, "db.operation.batch.size": len(rows)}
+            pipeline: Attributes = {**REDIS, "db.operation.batch.size": len(rows)}
             with Shared("redis.write", Kind.CLIENT, pipeline).join_all(callers):
                 if not await self._call(self._store.write, rows, move):
                     raise Unavailable("Redis forgot what it had been told")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,10 +21,11 @@ from winnow.serving.trace_settings import TraceSettings, recorded
 from winnow.topics import Record
 from winnow.tracing import MOST, TraceContext, arrive, carried, carrying
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(400)]
 
 TOPIC = "winnow.events"
-BATCH_S = 60.0  # for the first batch of a query on a busy machine
+CONSUMER = 5  # a span's kind
+BATCH_S = 200.0  # for the first batch of a query on a busy machine
 
 
 @pytest.fixture
@@ -58,20 +58,18 @@ def test_a_batch_of_spark_goes_on_in_the_traces_of_its_records(
         with closing(Producer(bootstrap, "tests")) as producer:
             traced = [Record(b"u1", event(number), carrying(place)) for number, place in enumerate(places)]
             plain = [Record(b"u2", event(100)), Record(b"u2", event(101), carrying(unsampled))]
-            producer.produce(TOPIC, [traced[0], traced[0], *plain])
-            query = start(spark, QUERIES[0], settings)
-            try:
-                collector.wait(lambda: any(one.name == f"process {TOPIC}" for one in collector.spans), BATCH_S)
-                producer.produce(TOPIC, traced[1:])
-                collector.wait(lambda: len([one for one in collector.spans if one.kind == 5]) >= 1 + MOST, BATCH_S)
-            finally:
-                query.stop()
+            producer.produce(TOPIC, [traced[0], *traced, *plain])
+        query = start(spark, QUERIES[0], settings)
+        try:
+            collector.wait(lambda: len([one for one in collector.spans if one.kind == CONSUMER]) >= MOST, BATCH_S)
+        finally:
+            query.stop()
     consumed = [one for one in collector.spans if one.name == f"process {TOPIC}"]
     sent = {one.span_id: one for one in collector.spans if one.name == f"send {TOPIC}"}
     first = [one for one in consumed if int(one.trace_id, 16) == 1]
     assert len(first) == 1, "two records of one request are one span of one batch"
     assert first[0].attributes["winnow.query"] == "log"
     assert sent[first[0].parent_id].trace_id == first[0].trace_id
-    assert max(Counter(one.attributes["winnow.batch"] for one in consumed).values()) == MOST
+    assert len(consumed) == MOST, "of a batch, so many requests at most"
     assert not any(one.failed for one in consumed)
     assert "f" * 32 not in {one.trace_id for one in collector.spans}
