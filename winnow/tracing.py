@@ -252,12 +252,12 @@ def own_id(request_id: str) -> Attributes:
     return {"winnow.request_id": request_id} if ID.fullmatch(request_id) else NOTHING
 
 
-def carried_by(pairs: Iterable[tuple[str, bytes]]) -> TraceContext | None:
-    """What the headers of a record carry; None where it is not sampled."""
+def carried_by(pairs: Iterable[tuple[str, bytes | None]]) -> TraceContext | None:
+    """What the headers of a record carry, whoever wrote it; None where it is not sampled."""
     known = {name: value for name, value in pairs if name in (TRACEPARENT, TRACESTATE)}
     if TRACEPARENT not in known:
         return None
-    there = read(*(known.get(name, b"").decode("latin-1") for name in (TRACEPARENT, TRACESTATE)))
+    there = read(*((known.get(name) or b"").decode("latin-1") for name in (TRACEPARENT, TRACESTATE)))
     return there if there is not None and there.sampled else None
 
 

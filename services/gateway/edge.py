@@ -1,4 +1,4 @@
-"""Around every HTTP request: an id, a trace, a limit on its body, one count and one time. Plain ASGI: no cost per chunk."""
+"""Around every HTTP request: an id, a trace, a limit on its body, one count, one time. Plain ASGI: no cost per chunk."""
 
 from __future__ import annotations
 

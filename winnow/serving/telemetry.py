@@ -64,7 +64,7 @@ STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, ids of request and trace, and what was passed as `extra`."""
+    """One JSON object a line: time, level, logger, message, ids of request and trace, what was passed as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {

@@ -113,6 +113,7 @@ def test_a_trace_travels_in_a_records_headers_only_when_sampled() -> None:
     assert carried_by((("reason", b"x"), *carrying(there))) == TraceContext(TRACE, PARENT, True, "a=1", remote=True)
     assert carried_by(carrying(TraceContext(TRACE, PARENT, False))) is None
     assert carried_by([("traceparent", b"\xff\xfe")]) is None
+    assert carried_by([("traceparent", None), ("tracestate", None)]) is None
     assert carrying(None) == ()
 
 
