@@ -183,12 +183,16 @@ def test_an_event_is_traced_to_redis_and_into_its_record_in_kafka(traced: Traced
 
 def test_no_span_names_a_person_an_event_or_an_item(traced: Traced) -> None:
     trace_id, header = traced.sampled()
-    query = {"user_id": f"{SECRET}-q", "session_id": f"{SECRET}-s", "query": SECRET}
-    traced.http.get("/v1/recommendations", params=query, headers=header).raise_for_status()
-    refused = traced.http.get(f"/v1/items/{SECRET}/similar", headers=header)
-    assert refused.status_code == 404
-    traced.http.get(f"/{SECRET}", headers=header)
-    traced.whole(trace_id, "GET /v1/recommendations", "GET /v1/items/{item_id}/similar", "GET other")
+    body = {"user_id": f"{SECRET}-q", "session_id": f"{SECRET}-s", "query": SECRET, "n": 3}
+    statuses = [
+        traced.http.post("/v1/recommendations", json=body, headers=header).status_code,
+        traced.http.get("/v1/recommendations", params=body, headers=header).status_code,
+        traced.http.get(f"/v1/items/{SECRET}/similar", headers=header).status_code,
+        traced.http.get(f"/{SECRET}", headers=header).status_code,
+    ]
+    assert statuses == [200, 422, 404, 404]
+    faces = ("POST /v1/recommendations", "GET /v1/recommendations", "GET /v1/items/{item_id}/similar", "GET other")
+    traced.whole(trace_id, *faces)
     assert SECRET not in "".join(traced.collector.raw)
     assert traced.user not in [value for one in traced.collector.spans for value in one.attributes.values()]
 
