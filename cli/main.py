@@ -22,6 +22,7 @@ from cli import (
     schedule,
     serve,
     skew,
+    topics,
     trace,
     train,
     up,
@@ -49,6 +50,7 @@ app.command("schedule")(schedule.schedule)
 app.command("evaluate")(evaluate.evaluate)
 app.command("replay")(replay.replay)
 app.command("skew")(skew.skew)
+app.command("topics")(topics.topics)
 app.command("serve")(serve.serve)
 app.command("up")(up.up)
 app.command("status")(up.status)

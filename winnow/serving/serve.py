@@ -29,6 +29,8 @@ from winnow.tracing import NOT_RECORDED, TRACEPARENT, TRACESTATE, Span, arrive, 
 log = logging.getLogger(__name__)
 
 HEALTH_EVERY_S = 0.5
+LIVE = "live"  # the health service's name for "the event loop answers", whatever the services lack
+CONNECTION_AGE_S = 120  # a caller then connects anew, and finds replicas that were not there before; calls finish first
 MAX_CONCURRENT_CALLS = 1_000
 FACE = "/winnow.v1.RecommenderService/"  # calls from outside: where a trace may begin
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -40,6 +42,7 @@ OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake, not a wish
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_connection_age_ms", CONNECTION_AGE_S * 1_000),
 )
 
 
@@ -76,6 +79,7 @@ async def serve_grpc(services: Sequence[Registration], address: str, *, grace_s:
     for service in services:
         service.add(server)
     health = HealthServicer()
+    await health.set(LIVE, SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = [service.name for service in services]
     reflection.enable_server_reflection((*names, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)

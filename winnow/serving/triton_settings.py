@@ -20,3 +20,6 @@ class TritonSettings(BaseSettings):
     triton_keep_s: float = Field(30.0, gt=0, description="until a model that nobody uses any more is unloaded")
     triton_instances: int = Field(1, ge=1, le=64, description="of each model; each runs one batch at a time")
     triton_gpu: bool = Field(False, description="instances run on the GPU")
+    triton_tensorrt: bool = Field(
+        False, description="there by TensorRT, whose engines are built at a model's first load"
+    )
