@@ -44,6 +44,7 @@ def serve(
     import uvloop
 
     from winnow.serving.telemetry import configure_logging
+    from winnow.serving.trace_settings import recorded
 
     module = import_module("services.__main__" if service is Service.ALL else f"services.{service}.__main__")
     configure_logging(log_level)
@@ -53,4 +54,5 @@ def serve(
         process = await module.process(settings)
         await process.run()
 
-    uvloop.run(run())
+    with recorded(settings, "services" if service is Service.ALL else service):
+        uvloop.run(run())

@@ -22,6 +22,7 @@ from jobs.fence import Fence, epoch
 from jobs.parse import dead_of, events_of, judge
 from jobs.redis_sink import RedisSink
 from jobs.session import read_events
+from jobs.traced import traced
 from winnow.topics import EVENTS
 
 TOPIC = EVENTS.name
@@ -69,11 +70,12 @@ class Query:
 def log_batch(judged: DataFrame, settings: Settings, fence: Fence) -> None:
     judged.persist()
     try:
-        events = events_of(judged)
-        parquet_sink.write(events, settings.log, F.col("occurred_at"), fence)
-        parquet_sink.write(dead_of(judged), settings.dead_letters, F.col("timestamp"), fence)
-        once = events.dropDuplicates(["event_id"])
-        RedisSink(settings.redis_url).last_acts(aggregates.last_acts(once), fence)
+        with traced(judged, "log", settings.topic, fence):
+            events = events_of(judged)
+            parquet_sink.write(events, settings.log, F.col("occurred_at"), fence)
+            parquet_sink.write(dead_of(judged), settings.dead_letters, F.col("timestamp"), fence)
+            once = events.dropDuplicates(["event_id"])
+            RedisSink(settings.redis_url).last_acts(aggregates.last_acts(once), fence)
     finally:
         judged.unpersist()
 

@@ -30,6 +30,9 @@ ARROW = pa.schema(
         ("timestampType", pa.int32()),
     ]
 )
+HEADERS = "headers array<struct<key: string, value: binary>>"
+"""A further column, where it is asked for."""
+ARROW_HEADERS = ARROW.append(pa.field("headers", pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))))
 STALLED_S = 30.0  # without one record of a range that the broker says it holds
 POLL_S = 1.0
 FETCH_ROWS = 5_000  # records of one Arrow batch
@@ -45,7 +48,7 @@ class Range(InputPartition):
     end: int
 
 
-def records(bootstrap: str, wanted: Range) -> Iterator[pa.RecordBatch]:
+def records(bootstrap: str, wanted: Range, *, headers: bool = False) -> Iterator[pa.RecordBatch]:
     """The records of a range, in order; offsets that hold none (markers of transactions) are passed over.
 
     Unavailable: the broker is away, or gives nothing for `STALLED_S`.
@@ -66,18 +69,18 @@ def records(bootstrap: str, wanted: Range) -> Iterator[pa.RecordBatch]:
             place = TopicPartition(wanted.topic, wanted.partition)
             consumer.assign([place])
             consumer.seek(place, wanted.start)
-            yield from batches(consumer, place, wanted.end)
+            yield from batches(consumer, place, wanted.end, headers)
         finally:
             consumer.close(autocommit=False, timeout_ms=1_000)
 
 
-def batches(consumer: Any, place: Any, end: int) -> Iterator[pa.RecordBatch]:
+def batches(consumer: Any, place: Any, end: int, headers: bool) -> Iterator[pa.RecordBatch]:
     moved = time.monotonic()
     while (position := consumer.position(place)) < end:
         records = consumer.poll(timeout_ms=millis(POLL_S)).get(place, [])
         wanted = [record for record in records if record.offset < end]
         if wanted:
-            yield arrow(wanted)
+            yield arrow(wanted, headers)
         if records and records[-1].offset >= end:
             return
         if consumer.position(place) > position:
@@ -86,8 +89,9 @@ def batches(consumer: Any, place: Any, end: int) -> Iterator[pa.RecordBatch]:
             raise Unavailable(f"Kafka, {place}: nothing came at offset {position} for {STALLED_S:g} s")
 
 
-def arrow(records: list[Any]) -> pa.RecordBatch:
-    columns = (
+def arrow(records: list[Any], headers: bool) -> pa.RecordBatch:
+    schema = ARROW_HEADERS if headers else ARROW
+    columns: list[list[Any]] = [
         [record.key for record in records],
         [record.value for record in records],
         [record.topic for record in records],
@@ -95,6 +99,8 @@ def arrow(records: list[Any]) -> pa.RecordBatch:
         [record.offset for record in records],
         [record.timestamp * 1_000 for record in records],
         [record.timestamp_type for record in records],
-    )
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, ARROW, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=ARROW)
+    ]
+    if headers:
+        columns.append([[{"key": key, "value": value} for key, value in record.headers] for record in records])
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -88,8 +88,8 @@ def session(
 def read_events(
     spark: SparkSession, bootstrap: str, topic: str, *, at_most: int = 20_000, starting: str = "earliest"
 ) -> DataFrame:
-    """The topic as a stream of `jobs.source.COLUMNS`, at most `at_most` records a batch, through Spark's own source
-    where its jar is present and through ours elsewhere. Which of the two also decides whose checkpoint it is."""
+    """The topic as a stream of `jobs.records.COLUMNS` and `HEADERS`, at most `at_most` records a batch, through Spark's
+    own source where its jar is present and through ours elsewhere. Which of the two also decides whose checkpoint it is."""
     reader = (
         spark.readStream.format(NATIVE if native(spark) else FORMAT)
         .option("kafka.bootstrap.servers", bootstrap)
@@ -97,6 +97,7 @@ def read_events(
         .option("startingOffsets", starting)
         .option("maxOffsetsPerTrigger", str(at_most))
         .option("failOnDataLoss", "true")
+        .option("includeHeaders", "true")
     )
     return reader.load()
 

@@ -21,13 +21,20 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPart
 from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows, SupportsTriggerAvailableNow
 from pyspark.sql.types import StructType
 
-from jobs.records import COLUMNS, Range, records
+from jobs.records import COLUMNS, HEADERS, Range, records
 from winnow.errors import FailedPrecondition, InvalidArgument, Unavailable
 from winnow.kafka import REQUEST_S, connection, millis, opened, translated
 
 FORMAT = "kafka-python"
 OPTIONS = frozenset(
-    {"kafka.bootstrap.servers", "subscribe", "startingoffsets", "maxoffsetspertrigger", "failondataloss"}
+    {
+        "kafka.bootstrap.servers",
+        "subscribe",
+        "startingoffsets",
+        "maxoffsetspertrigger",
+        "failondataloss",
+        "includeheaders",
+    }
 )
 EARLIEST, LATEST = "earliest", "latest"
 
@@ -50,7 +57,11 @@ class KafkaSource(DataSource):
         return FORMAT
 
     def schema(self) -> str:
-        return COLUMNS
+        return f"{COLUMNS}, {HEADERS}" if self._headers else COLUMNS
+
+    @property
+    def _headers(self) -> bool:
+        return self.options.get("includeHeaders", "false").lower() == "true"
 
     def streamReader(self, schema: StructType) -> KafkaReader:  # noqa: N802 -- Spark's name
         limit = int(self.options.get("maxOffsetsPerTrigger", "0"))
@@ -60,6 +71,7 @@ class KafkaSource(DataSource):
             starting=self.options.get("startingOffsets", LATEST),
             at_most=limit,
             fail_on_loss=self.options.get("failOnDataLoss", "true").lower() == "true",
+            headers=self._headers,
         )
 
 
@@ -74,13 +86,20 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     """Plans batches in the driver and reads ranges in the workers; what it holds travels, its connection does not."""
 
     def __init__(
-        self, bootstrap: str, topics: tuple[str, ...], starting: str, at_most: int, fail_on_loss: bool
+        self,
+        bootstrap: str,
+        topics: tuple[str, ...],
+        starting: str,
+        at_most: int,
+        fail_on_loss: bool,
+        headers: bool,
     ) -> None:
         self.bootstrap = bootstrap
         self.topics = topics
         self.starting = starting
         self.at_most = at_most
         self.fail_on_loss = fail_on_loss
+        self.headers = headers
         self.until: Offsets | None = None  # of a query that ends when it has read what was there
 
     def __getstate__(self) -> dict[str, Any]:
@@ -164,7 +183,7 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         assert isinstance(partition, Range)
-        return records(self.bootstrap, partition)
+        return records(self.bootstrap, partition, headers=self.headers)
 
 
 def begun(start: Offsets, ends: Offsets) -> Offsets:

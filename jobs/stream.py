@@ -28,6 +28,7 @@ from jobs.progress import Metrics, line
 from jobs.queries import QUERIES, TOPIC, Query, Settings, start
 from jobs.session import LOCAL, reason, session
 from winnow.errors import FailedPrecondition, WinnowError
+from winnow.serving.trace_settings import TraceSettings, recorded
 
 POLL_S = 0.5
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
@@ -150,11 +151,12 @@ def main(words: Sequence[str] | None = None) -> int:
     if said.metrics_port:
         publish(registry, said.metrics_port)
     logger.info("reading %s at %s into %s", settings.topic, settings.bootstrap, settings.root)
-    spark = session("winnow-stream", master=said.master, shuffle_partitions=said.shuffle_partitions, small=True)
-    try:
-        run(spark, settings, Metrics(registry), stopped)
-    finally:
-        spark.stop()
+    with recorded(TraceSettings(), "stream"):
+        spark = session("winnow-stream", master=said.master, shuffle_partitions=said.shuffle_partitions, small=True)
+        try:
+            run(spark, settings, Metrics(registry), stopped)
+        finally:
+            spark.stop()
     return 0
 
 

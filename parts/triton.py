@@ -23,15 +23,18 @@ PROBE_S = 1.0
 STUB = "triton_python_backend_stub"
 
 
-def triton(folder: Path, grpc_port: int, http_port: int, environment: Path = ENVIRONMENT) -> Program:
-    """Models lie in `folder`/models (`repository_of`). None is loaded at the start: whoever wants one asks for it."""
+def triton(
+    folder: Path, grpc_port: int, http_port: int, environment: Path = ENVIRONMENT, options: tuple[str, ...] = ()
+) -> Program:
+    """Models lie in `folder`/models (`repository_of`). None is loaded at the start: whoever wants one asks for it.
+    `options` are further ones of the server."""
     packages = environment / "lib" / "python3.11" / "site-packages"
     server = packages / "pytriton" / "tritonserver"
     if not (server / "bin" / "tritonserver").is_file():
         raise FailedPrecondition("Triton is missing: run .venv/bin/python scripts/triton.py")
     repository = repository_of(folder)
     repository.mkdir(parents=True, exist_ok=True)
-    options = {
+    chosen = {
         "model-repository": str(repository.absolute()),
         "backend-directory": str(gather_backends(server, folder / "backends").absolute()),
         "model-control-mode": "explicit",
@@ -52,7 +55,7 @@ def triton(folder: Path, grpc_port: int, http_port: int, environment: Path = ENV
         "VIRTUAL_ENV": str(environment),
         "OMP_NUM_THREADS": "1",
     }
-    command = (str(server / "bin" / "tritonserver"), *(f"--{name}={value}" for name, value in options.items()))
+    command = (str(server / "bin" / "tritonserver"), *(f"--{name}={value}" for name, value in chosen.items()), *options)
     return Program("triton", command, folder, lambda: answers(http_port), env=variables, ready_s=60.0)
 
 

@@ -17,11 +17,12 @@ from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from winnow.errors import InvalidArgument, NotFound, PayloadTooLarge, WinnowError
-from winnow.kafka import Consumer, Producer, create
+from winnow.kafka import Consumer, Producer, create, on_topic
 from winnow.poison import Poison
 from winnow.serving.telemetry import CONSUMED
 from winnow.serving.telemetry import DEAD_LETTERS as BURIED
 from winnow.topics import DEAD_LETTERS, Message, Record, Topic
+from winnow.tracing import Kind, Shared, carried_by
 
 POLL_S = 0.5
 RETRY_S = 1.0
@@ -87,6 +88,7 @@ class Consumption(Generic[T]):
         self._replicas = replicas
         self._at_most = at_most
         self._told = ""
+        self._about = {**on_topic(topic.name, "process"), "messaging.consumer.group.name": group}
 
     def run(self, stopping: threading.Event) -> None:
         """Until `stopping` is set. Blocks: for a thread of its own."""
@@ -120,7 +122,9 @@ class Consumption(Generic[T]):
         if not messages:
             return
         try:
-            letters = self._take(messages)
+            with Shared(f"process {self._topic.name}", Kind.CONSUMER, self._about) as traces:
+                traces.join_all(carried_by(one.headers) for one in messages)
+                letters = self._take(messages)
             bury(producer, [letter.record(self._group) for letter in letters])
         except WinnowError as away:
             self._trouble(away)

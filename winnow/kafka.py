@@ -19,6 +19,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition  # type: ignore[impo
 
 from winnow.errors import FailedPrecondition, PayloadTooLarge, Unavailable
 from winnow.topics import MAX_MESSAGE_BYTES, Message, Offsets, Placed, Record, Topic
+from winnow.tracing import TRACEPARENT, TRACESTATE, Kind, Shared, carried_by, carrying
 
 CONNECT_S = 3.0
 REQUEST_S = 5.0
@@ -64,18 +65,19 @@ class Producer:
         """Send all, return once all are acknowledged.
 
         Unavailable: not all are known to be; any of them may have been written, in their order. PayloadTooLarge: one
-        is larger than the topic takes.
+        is larger than the topic takes. A record that carries a trace goes on in it as sent from here.
         """
         placed: list[Placed] = []
         sent: list[Any] = []
         in_flight = 0
-        with translated("produce"):
+        with translated("produce"), Shared(f"send {topic}", Kind.PRODUCER, on_topic(topic, "send")) as traces:
             for record in records:
                 in_flight += len(record.key) + len(record.value)
                 if in_flight > IN_FLIGHT_BYTES and sent:
                     placed += self._acknowledged(sent)
                     sent, in_flight = [], len(record.key) + len(record.value)
-                sent.append(self._client.send(topic, key=record.key, value=record.value, headers=list(record.headers)))
+                headers = told(record, traces) if record.headers else []
+                sent.append(self._client.send(topic, key=record.key, value=record.value, headers=headers))
             placed += self._acknowledged(sent)
         return placed
 
@@ -93,6 +95,23 @@ class Producer:
     def _acknowledged(self, sent: Sequence[Any]) -> list[Placed]:
         metadata = [future.get(timeout=self._delivery_s + 1.0) for future in sent]
         return [Placed(one.partition, one.offset) for one in metadata]
+
+
+def told(record: Record, traces: Shared) -> list[tuple[str, bytes]]:
+    """A record's headers; the trace it carries goes through `traces`."""
+    place = traces.join(carried_by(record.headers))
+    if place is None:
+        return list(record.headers)
+    return [*(one for one in record.headers if one[0] not in (TRACEPARENT, TRACESTATE)), *carrying(place)]
+
+
+def on_topic(topic: str, operation: str) -> dict[str, str]:
+    """What a span says of records, in OpenTelemetry's words."""
+    return {
+        "messaging.system": "kafka",
+        "messaging.destination.name": topic,
+        "messaging.operation.type": operation,
+    }
 
 
 class Consumer:

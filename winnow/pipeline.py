@@ -1,4 +1,4 @@
-"""Runs one stage of a request: budget, metric, skip or fail. Stages themselves know none of these."""
+"""Runs one stage of a request: budget, metric, span, skip or fail. Stages themselves know none of these."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, WinnowError
+from winnow.tracing import NOT_RECORDED, Span, span
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ class Run:
 
     async def required(self, stage: str, work: Awaitable[T], budget_s: float) -> T:
         """The stage's result; DeadlineExceeded past the budget, its own error when it fails."""
-        started = time.perf_counter()
+        started, part = time.perf_counter(), span(stage)
         outcome = "failed"
         try:
             result = await self._within(budget_s, work)
@@ -60,7 +61,7 @@ class Run:
         except TimeoutError as late:
             raise DeadlineExceeded(f"{stage} took longer than {budget_s * 1000:.0f} ms") from late
         finally:
-            self._note(stage, started, outcome)
+            self._note(stage, started, part, outcome)
 
     async def optional(self, stage: str, work: Awaitable[T], budget_s: float, instead: Callable[[], T]) -> T:
         """The stage's result, or `instead()` when it fails or is late; then `skipped` names it.
@@ -68,7 +69,7 @@ class Run:
         Only the platform's own errors and time-outs are survived. What the caller did wrong is told to the caller,
         and any other exception is a bug that fails loudly.
         """
-        started = time.perf_counter()
+        started, part = time.perf_counter(), span(stage)
         outcome = "failed"
         try:
             result = await self._within(budget_s, work)
@@ -82,18 +83,18 @@ class Run:
             log.warning("%s skipped: %s", stage, lost if str(lost) else f"later than {budget_s * 1000:.0f} ms")
             return instead()
         finally:
-            self._note(stage, started, outcome)
+            self._note(stage, started, part, outcome)
 
     @contextmanager
     def step(self, stage: str) -> Iterator[None]:
         """A stage that runs right here and cannot be skipped."""
-        started = time.perf_counter()
+        started, part = time.perf_counter(), span(stage)
         outcome = "failed"
         try:
             yield
             outcome = "ok"
         finally:
-            self._note(stage, started, outcome)
+            self._note(stage, started, part, outcome)
 
     async def _within(self, budget_s: float, work: Awaitable[T]) -> T:
         """Await `work` within the budget, which calls to peers inherit as their deadline."""
@@ -104,7 +105,9 @@ class Run:
         finally:
             _deadline.reset(before)
 
-    def _note(self, stage: str, started: float, outcome: str) -> None:
+    def _note(self, stage: str, started: float, part: Span, outcome: str) -> None:
         seconds = time.perf_counter() - started
         self.took_ms[stage] = self.took_ms.get(stage, 0.0) + seconds * 1000
         self.observe(stage, seconds, outcome)
+        if part is not NOT_RECORDED:
+            part.end({"winnow.outcome": outcome}, "" if outcome == "ok" else outcome)

@@ -19,6 +19,7 @@ from contextlib import suppress
 
 from services.feature.marks import Marks
 from services.feature.onward import Key, Value
+from services.feature.origins import Origins
 from winnow.errors import WinnowError
 from winnow.eventlog import Log
 from winnow.kafka import Producer, create, end_offsets
@@ -52,6 +53,7 @@ class Forwarder:
         self._marks = Marks(log.folder / "forwarded.json", topic.name, log.position)
         self._tail = Tail(log.folder, self._marks.position, imports=imports)
         self._written = log.position
+        self._origins = Origins()
         self.forwarded = self._marks.position
         self._ticks: deque[tuple[int, float]] = deque()  # (position, when it was written), oldest first
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap by position
@@ -75,7 +77,8 @@ class Forwarder:
         ticks = list(self._ticks)
         return next((time.monotonic() - at for position, at in ticks if position > self.forwarded), 0.0)
 
-    def written(self, position: int) -> None:
+    def written(self, position: int, rows: int = 1) -> None:
+        self._origins.note(position, rows)
         self._tick(position)
         self._written = max(self._written, position)
         self._more.set()
@@ -132,12 +135,16 @@ class Forwarder:
             self._more.clear()
             rows = self._tail.read(self._written, BATCH)
             if rows:
-                records = [Record(self._key(row), self._value(row, position)) for position, row in rows]
+                records = [
+                    Record(self._key(row), self._value(row, position), self._origins.headers(position))
+                    for position, row in rows
+                ]
                 self._take(producer.produce(self._topic.name, records))
                 FORWARDED.labels(topic=self._topic.name).inc(len(rows))
             elif self._tail.position > self._marks.position:
                 self._marks.add(self._tail.position, {})  # bulk rows that were passed over
             self.forwarded = self._marks.position
+            self._origins.forget(self.forwarded)
             tell(loop, self._woken)
             if self._away:
                 logger.info("%s is back", self._topic.name)

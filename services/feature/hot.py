@@ -29,14 +29,17 @@ from winnow.errors import Unavailable, WinnowError
 from winnow.hot_state import Mark
 from winnow.hot_store import HotStore
 from winnow.serving.telemetry import HOT_BEHIND, HOT_WRITES, ITEM_CHANGES
+from winnow.tracing import Attributes, Kind, Shared, TraceContext, carried, span
 from winnow.types import Event, Item, Person
 
 CHUNK = 16  # people whose states are made and written at a time: the loop answers others in between
 CHECK_S = 1.0  # between two looks at the mark of a Redis that nobody writes to
 RETRY_S = 0.5
+REDIS: Attributes = {"db.system.name": "redis"}
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
+Callers = Sequence[TraceContext | None]  # for whom a round is written
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +106,7 @@ class WriteThrough:
         self._reachable = False  # current or catching up: rounds are written
         self._missed = False  # by a round, since the catch-up began
         self._backlog: Backlog | None = None
-        self._next: tuple[dict[Person, None], asyncio.Future[bool]] | None = None
+        self._next: tuple[dict[Person, None], asyncio.Future[bool], list[TraceContext | None]] | None = None
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         HOT_BEHIND.set_function(lambda: people.watermark - (self._mark.position if self._mark else 0))
@@ -143,18 +146,19 @@ class WriteThrough:
     def _join(self, people: dict[Person, None]) -> asyncio.Future[bool]:
         """Have these people's states written in the next round."""
         if self._next is None:
-            self._next = {}, asyncio.get_running_loop().create_future()
-        waiting, done = self._next
+            self._next = {}, asyncio.get_running_loop().create_future(), []
+        waiting, done, callers = self._next
         waiting.update(people)
+        callers.append(carried())
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._rounds())
         return done
 
     async def _rounds(self) -> None:
         while self._next is not None:
-            (people, done), self._next = self._next, None
+            (people, done, callers), self._next = self._next, None
             try:
-                await self._round(list(people))
+                await self._round(list(people), callers)
             except WinnowError as away:
                 self._lost(away)
             except Exception as bug:  # nobody awaits this task: the mark must not pass what it left out
@@ -163,7 +167,7 @@ class WriteThrough:
             finally:
                 settle(done, self._reachable)
 
-    async def _round(self, people: Sequence[Person]) -> None:
+    async def _round(self, people: Sequence[Person], callers: Callers) -> None:
         """Write these people's states, and with the last of them the mark; whoever acts from now on is in a later
         round."""
         if not self._reachable:
@@ -171,23 +175,26 @@ class WriteThrough:
         upto = Mark(self._rows.log, self._people.watermark)
         parts = chunks(people)
         for chunk in parts[:-1]:
-            await self._write(chunk)
-        await self._write(parts[-1] if parts else (), upto)
+            await self._write(chunk, callers=callers)
+        await self._write(parts[-1] if parts else (), upto, callers)
 
-    async def _write(self, people: Iterable[Person], upto: Mark | None = None) -> None:
+    async def _write(self, people: Iterable[Person], upto: Mark | None = None, callers: Callers = ()) -> None:
         """States as they are now, made and sent in one turn, so that no older one comes later; then the mark, where
         Redis is complete up to it."""
         async with self._turn:
             rows = [row for person in people if (row := self._rows.row(person)) is not None]
             move = (self._mark, upto) if upto is not None and self.current else None
-            if not await self._call(self._store.write, rows, move):
-                raise Unavailable("Redis forgot what it had been told")
+            pipeline: Attributes = {**REDIS, "db.operation.batch.size": len(rows)}
+            with Shared("redis.write", Kind.CLIENT, pipeline).join_all(callers):
+                if not await self._call(self._store.write, rows, move):
+                    raise Unavailable("Redis forgot what it had been told")
             if move is not None:
                 self._mark = upto
 
     async def _tell(self, watermark: int) -> None:
         try:
-            await self._call(self._store.tell, watermark)
+            with span("redis.tell", Kind.CLIENT, REDIS):
+                await self._call(self._store.tell, watermark)
             ITEM_CHANGES.labels(outcome="told").inc()
         except WinnowError as away:
             self._lost(away)

@@ -15,8 +15,8 @@ Value = Callable[[Row, int], bytes]
 class Forwarding(Protocol):
     """Where the rows of a log go besides the disk."""
 
-    def written(self, position: int) -> None:
-        """Rows up to `position` are durable."""
+    def written(self, position: int, rows: int = 1) -> None:
+        """Rows up to `position` are durable, the last `rows` of them by the current request."""
         ...
 
     async def reached(self, position: int, within_s: float) -> bool:
@@ -31,7 +31,7 @@ class Forwarding(Protocol):
 class Nowhere:
     """No broker: the log alone is enough."""
 
-    def written(self, position: int) -> None:
+    def written(self, position: int, rows: int = 1) -> None:
         pass
 
     async def reached(self, position: int, within_s: float) -> bool:

@@ -121,7 +121,7 @@ class FeatureService:
             last = await self._events.append([event_row(event) for event in events])
             self._people.apply(events, last)
             self._known.update(fresh)
-            self._events_onward.written(last)
+            self._events_onward.written(last, len(events))
             await self._hot.recorded(events)
         finally:
             for event_id in fresh:
@@ -134,7 +134,7 @@ class FeatureService:
             if fresh:
                 last = await self._items.append([item_row(item) for item in fresh])
                 self._catalogue.apply(fresh)
-                self._items_onward.written(last)
+                self._items_onward.written(last, len(fresh))
                 await self._hot.put(fresh, self._catalogue.watermark)
             return Receipt(len(fresh), len(items) - len(fresh), self._catalogue.watermark)
 

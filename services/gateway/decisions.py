@@ -14,6 +14,7 @@ from typing import Protocol
 from winnow.decisions import Decision, key_of, size_bytes, to_json
 from winnow.serving.telemetry import DECISIONS_DROPPED
 from winnow.topics import Record
+from winnow.tracing import TraceContext, carried, carrying
 from winnow.worker import endless
 
 BATCH = 100  # decisions delivered at a time
@@ -42,7 +43,7 @@ class DecisionLog:
     def __init__(self, outlet: Outlet, *, queue_bytes: int) -> None:
         self._outlet = outlet
         self._limit_bytes = queue_bytes
-        self._queue: deque[tuple[Decision, int]] = deque()
+        self._queue: deque[tuple[Decision, int, TraceContext | None]] = deque()
         self._running = False
         self._stopping = threading.Event()
         self._taken_bytes = 0  # only the request path writes this one,
@@ -67,7 +68,7 @@ class DecisionLog:
             DECISIONS_DROPPED.labels(reason="queue_full").inc()
             return
         self._taken_bytes += size
-        self._queue.append((decision, size))
+        self._queue.append((decision, size, carried()))
 
     async def run(self) -> None:
         """Deliver, for ever; what is queued at the end is delivered still."""
@@ -78,8 +79,8 @@ class DecisionLog:
         while self._queue or not self._stopping.is_set():
             batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
             if batch:
-                self._outlet.deliver([Record(key_of(one), to_json(one)) for one, _ in batch])
-                self._done_bytes += sum(size for _, size in batch)
+                self._outlet.deliver([Record(key_of(one), to_json(one), carrying(place)) for one, _, place in batch])
+                self._done_bytes += sum(size for _, size, _ in batch)
             elif not self._outlet.idle():
                 self._stopping.wait(PAUSE_S)
         self._outlet.close()

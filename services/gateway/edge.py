@@ -1,4 +1,4 @@
-"""Around every HTTP request: an id, a limit on its body, one count and one time. Plain ASGI: no cost per chunk."""
+"""Around every HTTP request: an id, a trace, a limit on its body, one count, one time. Plain ASGI: no cost per chunk."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from winnow.serving.telemetry import HTTP_REQUESTS, HTTP_SECONDS, request_id
+from winnow.tracing import NOT_RECORDED, TRACEPARENT, TRACESTATE, Attributes, Span, arrive, exemplar, own_id
 
 TOO_SLOW, TOO_LARGE = 408, 413
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Edge:
@@ -25,6 +27,7 @@ class Edge:
             return await self._app(scope, receive, send)
         own, started, status = uuid4().hex, time.perf_counter(), 500
         request_id.set(own)
+        part = arrive("HTTP", header(scope, TRACEPARENT), header(scope, TRACESTATE), own_id=own, face=True)
 
         async def tell(message: Message) -> None:
             nonlocal status
@@ -38,7 +41,9 @@ class Edge:
         finally:
             route = getattr(scope.get("route"), "path", "other")
             HTTP_REQUESTS.labels(route=route, status=status).inc()
-            HTTP_SECONDS.labels(route=route).observe(time.perf_counter() - started)
+            HTTP_SECONDS.labels(route=route).observe(time.perf_counter() - started, exemplar())
+            if part is not NOT_RECORDED:
+                told(part, scope["method"], route, status, own)
 
     def _bounded(self, receive: Receive) -> Receive:
         """`receive` that gives up on a body over the limit, however it is sent, and on one that does not come."""
@@ -61,3 +66,18 @@ class Edge:
             return message
 
         return bounded
+
+
+def header(scope: Scope, name: str) -> str:
+    """The header, where it came once; "" otherwise."""
+    wanted = name.encode()
+    found = [value for key, value in scope["headers"] if key == wanted]
+    return found[0].decode("latin-1") if len(found) == 1 else ""
+
+
+def told(part: Span, method: str, route: str, status: int, own: str) -> None:
+    """End the span of a request: its route, never its address or what it asks for."""
+    method = method if method in METHODS else "_OTHER"
+    part.rename(f"{method} {route}")
+    answered: Attributes = {"http.request.method": method, "http.route": route, "http.response.status_code": status}
+    part.end({**answered, **own_id(own)}, str(status) if status >= 500 else "")

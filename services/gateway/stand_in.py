@@ -16,6 +16,7 @@ import numpy as np
 
 from winnow.hot_state import ACTS, HotState, LastActs
 from winnow.hot_store import HotStore
+from winnow.tracing import Kind, span
 from winnow.types import Person, UserState
 
 Known = Mapping[Person, HotState | str]
@@ -37,7 +38,8 @@ class HotStates:
         self._thread = ThreadPoolExecutor(1, "winnow-stand-in")
 
     async def users(self, people: Sequence[Person]) -> list[UserState]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, people)
+        with span("redis.known", Kind.CLIENT, {"db.system.name": "redis", "db.operation.batch.size": len(people)}):
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, people)
 
     async def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)

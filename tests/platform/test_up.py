@@ -18,6 +18,7 @@ from cli.main import app
 from parts.program import find
 from parts.stack import PARTS, Stack
 from tests.bundles import tiny_ranking_bundle
+from tests.otlp import Collector, collecting
 from tests.platform.conftest import platform_home
 from training.dataset import load
 from winnow.errors import FailedPrecondition
@@ -31,6 +32,7 @@ PATIENCE_S = 60.0
 class Up:
     stack: Stack
     home: Path
+    collector: Collector
 
     @property
     def rest(self) -> str:
@@ -46,14 +48,16 @@ class Up:
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     home, folder = platform_home(tmp_path_factory.mktemp("up") / "home"), tmp_path_factory.mktemp("stack")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, collecting() as collector:
         patch.setattr("cli.up.FOLDER", folder)
+        patch.setenv("WINNOW_OTLP_ENDPOINT", collector.endpoint)
+        patch.setenv("WINNOW_TRACE_SAMPLE", "0")
         try:
             started = CliRunner().invoke(app, ["up", "--home", str(home)], catch_exceptions=False)
             assert started.exit_code == 0, started.output
             stack = Stack.noted(folder)
             assert stack is not None
-            yield Up(stack, home)
+            yield Up(stack, home, collector)
         finally:
             CliRunner().invoke(app, ["down"], catch_exceptions=False)
 
@@ -88,10 +92,25 @@ def test_what_runs_is_not_started_again_and_another_home_is_refused(up: Up, tmp_
         Stack.planned(up.stack.folder, tmp_path)
 
 
-def test_an_event_reaches_sparks_files(up: Up) -> None:
+def test_an_event_reaches_sparks_files_and_its_trace_the_batch_that_wrote_them(up: Up) -> None:
     event = {"event_id": "travels-1", "type": "click", "item_id": "i1", "user_id": "p1"}
-    httpx.post(f"{up.rest}/v1/events", json=event, timeout=10).raise_for_status()
+    trace, caller = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    header = {"traceparent": f"00-{trace}-{caller}-01"}
+    httpx.post(f"{up.rest}/v1/events", json=event, headers=header, timeout=10).raise_for_status()
     assert eventually(lambda: "travels-1" in raw_events(up.home)), sorted(up.home.rglob("*.parquet"))[:20]
+    assert eventually(lambda: any(span.service == "stream" for span in up.collector.of(trace)))
+    spans = {span.span_id: span for span in up.collector.of(trace)}
+    way = [next(span for span in spans.values() if span.service == "stream")]
+    while way[-1].parent_id != caller:
+        way.append(spans[way[-1].parent_id])
+    assert [(span.service, span.name) for span in reversed(way)] == [
+        ("gateway", "POST /v1/events"),
+        ("gateway", "record"),
+        ("gateway", "winnow.v1.FeatureService/Record"),
+        ("feature", "winnow.v1.FeatureService/Record"),
+        ("feature", "send winnow.events"),
+        ("stream", "process winnow.events"),
+    ]
 
 
 def raw_events(home: Path) -> set[str]:

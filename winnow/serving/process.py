@@ -25,6 +25,7 @@ from winnow.serving.memory import tune
 from winnow.serving.serve import Registration, serve_grpc
 from winnow.serving.signals import until_stopped
 from winnow.serving.telemetry import configure_logging, serve_metrics
+from winnow.serving.trace_settings import TraceSettings, recorded
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ async def awaited(call: Callable[[], Awaitable[None]]) -> None:
     await call()
 
 
-def start(about: str, settings: type[BaseSettings], build: Callable[[Any], Awaitable[Process]]) -> None:
+def start(about: str, settings: type[TraceSettings], build: Callable[[Any], Awaitable[Process]]) -> None:
     """The main function of every service: settings from the environment, build, serve until SIGTERM."""
     parser = argparse.ArgumentParser(
         prog=program(),
@@ -131,8 +132,14 @@ def program() -> str:
     return f"python -m {spec.name.removesuffix('.__main__')}" if spec else Path(sys.argv[0]).name
 
 
-async def main(settings: type[BaseSettings], build: Callable[[Any], Awaitable[Process]]) -> None:
+async def main(settings: type[TraceSettings], build: Callable[[Any], Awaitable[Process]]) -> None:
     chosen = settings()
+    with recorded(chosen, program().rpartition(" ")[2].removeprefix("services.")):
+        await live(chosen, build)
+
+
+async def live(chosen: BaseSettings, build: Callable[[Any], Awaitable[Process]]) -> None:
+    """Build, and serve until the end."""
     try:
         process = await build(chosen)
     except OSError as wrong:

@@ -21,11 +21,13 @@ from winnow.errors import DeadlineExceeded, WinnowError
 from winnow.pipeline import deadline_in
 from winnow.requests import Readiness
 from winnow.serving.address import CannotListen, check_free
+from winnow.serving.calls import called
 from winnow.serving.guard import Guard
 from winnow.serving.guarded_calls import Guarded, options
 from winnow.serving.limits import Limits
-from winnow.serving.status import BUG, MAX_DETAIL, MAX_MESSAGE_BYTES, REQUEST_ID, SLUG, code_of, trailers_of
+from winnow.serving.status import BUG, MAX_DETAIL, MAX_MESSAGE_BYTES, OURS, REQUEST_ID, SLUG, code_of, trailers_of
 from winnow.serving.telemetry import GRPC_REQUESTS, GRPC_SECONDS, request_id
+from winnow.tracing import NOT_RECORDED, TRACEPARENT, TRACESTATE, Span, arrive, exemplar, own_id
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ LIVE = "live"  # the health service's name for "the event loop answers", whateve
 CONNECTION_AGE_S = 120  # a caller then connects anew, and finds replicas that were not there before; calls finish first
 MAX_CONCURRENT_CALLS = 1_000
 MESSAGE_S = 10.0  # for the message of a guarded call, where no limits say otherwise
+FACE = "/winnow.v1.RecommenderService/"  # calls from outside: where a trace may begin
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -128,7 +131,7 @@ async def is_ready(service: Registration) -> bool:
 
 
 class Edge(grpc.aio.ServerInterceptor):
-    """Around every call: request id and deadline in, errors to statuses out, one count."""
+    """Around every call: request id, trace and deadline in, errors to statuses out, one count."""
 
     async def intercept_service(self, continuation: Any, call: Any) -> Any:
         handler = await continuation(call)
@@ -137,16 +140,19 @@ class Edge(grpc.aio.ServerInterceptor):
         metadata = dict(call.invocation_metadata or ())
 
         async def guarded(request: Any, context: Any) -> Any:
-            request_id.set(str(metadata.get(REQUEST_ID, ""))[:64] or uuid4().hex)
+            own = str(metadata.get(REQUEST_ID, ""))[:64] or uuid4().hex
+            request_id.set(own)
             deadline_in(context.time_remaining())
-            return await answered(handler.unary_unary, call.method, request, context)
+            parents = (str(metadata.get(name, "")) for name in (TRACEPARENT, TRACESTATE))
+            part = arrive(call.method[1:], *parents, own_id=own, face=call.method.startswith(FACE))
+            return await answered(handler.unary_unary, call.method, request, context, part)
 
         return grpc.unary_unary_rpc_method_handler(
             guarded, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
         )
 
 
-async def answered(method: Any, name: str, request: Any, context: Any) -> Any:
+async def answered(method: Any, name: str, request: Any, context: Any, part: Span = NOT_RECORDED) -> Any:
     """The method's answer, or its error as a status. An error nobody listed is a bug: logged whole, told as INTERNAL."""
     code, detail, started = grpc.StatusCode.OK, "", time.perf_counter()
     try:
@@ -162,5 +168,7 @@ async def answered(method: Any, name: str, request: Any, context: Any) -> Any:
         context.set_trailing_metadata(((SLUG, BUG),))
     finally:
         GRPC_REQUESTS.labels(method=name, code=code.name).inc()
-        GRPC_SECONDS.labels(method=name).observe(time.perf_counter() - started)
+        GRPC_SECONDS.labels(method=name).observe(time.perf_counter() - started, exemplar())
+        if part is not NOT_RECORDED:
+            part.end({**called(name[1:], code), **own_id(request_id.get())}, code.name if code in OURS else "")
     return await context.abort(code, detail[:MAX_DETAIL])

@@ -25,6 +25,12 @@ BUG = "bug"  # the slug of an error that nobody listed
 FIELD = "winnow-field-bin"  # -bin: the value may hold any bytes
 REQUEST_ID = "winnow-request-id"
 
+OURS = frozenset(
+    getattr(grpc.StatusCode, name)
+    for name in ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
+)
+"""Statuses that are the server's fault: its span failed. Of all others the caller has learnt something."""
+
 MAX_MESSAGE_BYTES = 32 * 2**20
 TOO_LARGE = "larger than max"  # in gRPC's own words
 MAX_DETAIL = 2_000  # characters; HTTP/2 trailers are limited

@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, ge
 
 from winnow.errors import InvalidArgument, Unavailable
 from winnow.serving.address import LAST_PORT, reason
+from winnow.tracing import exemplar, trace_id
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that the current task serves; empty outside requests."""
@@ -63,12 +64,15 @@ DECISIONS_WAITING = Gauge("winnow_decisions_disk_bytes", "Decisions on disk: kep
 CONSUMED = Counter("winnow_consumed_total", "Messages whose effect is done", ["topic", "group"])
 DEAD_LETTERS = Counter("winnow_dead_letters_total", "Messages that could not be read", ["topic", "reason"])
 BUNDLES_REFUSED = Counter("winnow_bundles_refused_total", "Bundles that failed their checks at load", ["kind"])
+SPANS = Counter(
+    "winnow_spans_total", "Spans of traces: exported, failed on the way, or dropped for want of room", ["outcome"]
+)
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, request id, and what was passed as `extra`."""
+    """One JSON object a line: time, level, logger, message, ids of request and trace, what was passed as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -79,6 +83,8 @@ class JsonLines(logging.Formatter):
         }
         if current := request_id.get():
             line["request_id"] = current
+        if trace := trace_id():
+            line["trace_id"] = trace
         line |= {key: value for key, value in vars(record).items() if key not in STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -94,7 +100,7 @@ def configure_logging(level: str = "INFO") -> None:
 
 def observe_stage(stage: str, seconds: float, outcome: str) -> None:
     """Count one stage's outcome (a `winnow.pipeline.StageObserver`)."""
-    STAGE_SECONDS.labels(stage=stage, outcome=outcome).observe(seconds)
+    STAGE_SECONDS.labels(stage=stage, outcome=outcome).observe(seconds, exemplar())
     if outcome == "skipped":
         STAGE_SKIPPED.labels(stage=stage).inc()
 

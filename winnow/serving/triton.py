@@ -28,6 +28,7 @@ from winnow.inference import Arrays, ModelFailed, first_line
 from winnow.pipeline import remaining_s
 from winnow.serving.connect import OPTIONS
 from winnow.serving.status import TOO_LARGE
+from winnow.tracing import NOT_RECORDED, Kind, headers, span
 
 FAIR_S = 0.02  # a call that was given less says nothing about the server when it is late
 CONTROL_S = 2.0  # of a question that costs the server nothing
@@ -152,9 +153,16 @@ class TritonServer:
         ends (triton-inference-server/server issues 7368 and 8034), and a deadline of gRPC cancels. So the caller waits,
         the call has no deadline, and one too many that is still going on is Busy.
         """
-        call = self._calls.begin(name)
+        with span("triton.infer", Kind.CLIENT, {"rpc.system": "grpc", "winnow.model": name}) as part:
+            told = None if part is NOT_RECORDED else dict(headers())  # Triton's own spans join what is sampled
+            return self._infer(name, inputs, timeout_s, told)
+
+    def _infer(
+        self, name: str, inputs: Sequence[Any], timeout_s: float, told: dict[str, str] | None
+    ) -> dict[str, npt.NDArray[Any]]:
+        call, limit_us = self._calls.begin(name), max(1, int(timeout_s * 1e6))
         try:
-            going = self._client.async_infer(name, inputs, call.over, timeout=max(1, int(timeout_s * 1e6)))
+            going = self._client.async_infer(name, inputs, call.over, timeout=limit_us, headers=told)
         except BaseException:
             self._calls.end(call)
             raise
