@@ -54,6 +54,9 @@ DECISIONS_DROPPED = Counter("winnow_decisions_dropped_total", "Decisions that fo
 DECISIONS_WAITING = Gauge("winnow_decisions_disk_bytes", "Decisions on disk: kept, or waiting for the broker")
 CONSUMED = Counter("winnow_consumed_total", "Messages whose effect is done", ["topic", "group"])
 DEAD_LETTERS = Counter("winnow_dead_letters_total", "Messages that could not be read", ["topic", "reason"])
+AUDITED = Counter("winnow_audit_records_total", "Records of the audit log, by their kind", ["kind"])
+UNAUDITED = Counter("winnow_audit_unaudited_total", "Answers that no record names, by the reason", ["reason"])
+AUDIT_SENT = Counter("winnow_audit_sent_total", "Records of the audit log that the broker has")
 BUNDLES_REFUSED = Counter("winnow_bundles_refused_total", "Bundles that failed their checks at load", ["kind"])
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
