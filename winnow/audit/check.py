@@ -114,6 +114,14 @@ class Check:
         else:
             self._backward(record)
 
+    def seen(self, stands: Stands) -> None:
+        """Where the chain is said to have stood, learnt after its records were fed: only the end is still compared, and
+        what came lately."""
+        self._stands |= stands
+        for seq, stand in stands.items():
+            if self._recent.get(seq, stand.hash) != stand.hash:
+                self._fault(Kind.ALTERED, seq, f"is not the record that {stand.by} saw there")
+
     def cut(self, line: bytes, file: str, number: int) -> bool:
         """A last line without an end: whether somebody saw the record that stood there. If nobody did it was never
         completed, which is no fault."""
@@ -166,7 +174,7 @@ class Check:
 
     def _backward(self, record: Read) -> None:
         """A record whose place has passed."""
-        if self._recent.get(record.seq) == record.hash:
+        if self._resent and self._recent.get(record.seq, record.hash) == record.hash and not self._missing(record.seq):
             return
         if self._fills(record.seq):
             self._fault(Kind.REORDERED, record.seq, f"stands behind record {self._expected - 1}")
@@ -223,6 +231,9 @@ class Check:
             self._holes[first] = (last, file, number)
         else:
             self._fault(Kind.REMOVED, first, f"{run(first, last)} removed before this line")
+
+    def _missing(self, seq: int) -> bool:
+        return any(first <= seq <= last for first, (last, _, _) in self._holes.items())
 
     def _fills(self, seq: int) -> bool:
         """Whether this number was missing; it is not any more."""

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 from uuid import uuid4
@@ -67,6 +67,10 @@ class Audit(Protocol):
 
     def end(self, act: Act, failed: BaseException | None = None) -> None:
         """How an act ended. Never waits, never fails."""
+        ...
+
+    def act(self, kind: str, asked: Asked, about: About) -> AbstractContextManager[Act]:
+        """An act in this thread, from `begin` to `end`."""
         ...
 
     def tend(self) -> bool:
@@ -239,6 +243,10 @@ class Unaudited:
         return Act(kind, act_id, asked)
 
     def end(self, act: Act, failed: BaseException | None = None) -> None: ...
+
+    @contextmanager
+    def act(self, kind: str, asked: Asked, about: About) -> Iterator[Act]:
+        yield Act(kind, "", asked)
 
     def tend(self) -> bool:
         return False

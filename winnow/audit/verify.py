@@ -53,18 +53,17 @@ def verify_folder(
     root: Path,
     *,
     verifier: Verifier | None = None,
-    known: Mapping[str, Head] | None = None,
+    known: AllStands | None = None,
     progress: Progress = nothing,
 ) -> Verdict:
-    """`known`: heads that the auditor brings along, kept where nobody could change them. FailedPrecondition: there is no
-    audit log here."""
+    """`known`: where chains stood as the auditor knows from elsewhere. FailedPrecondition: there is no audit log here."""
     folders = chains_in(root)
     if not folders and not known:
         raise FailedPrecondition(f"{root} holds no audit log")
     heads = {folder: read_head(folder) for folder in folders}
     stands = stands_in(root, folders, heads)
-    for name, head in (known or {}).items():
-        stands.setdefault(name, {})[head.seq] = Stand(head.hash, "the head that the auditor kept")
+    for name, places in (known or {}).items():
+        stands[name] = {**stands.get(name, {}), **places}
     verdict = Verdict()
     for folder in folders:
         report = verify_chain(root, folder, heads[folder], stands, verifier, progress)
@@ -153,16 +152,16 @@ def told_by(record: Read) -> Iterator[tuple[str, int, str]]:
             yield chain, place[0], str(place[1])
 
 
-def known_heads(file: Path) -> dict[str, Head]:
+def known_heads(file: Path) -> AllStands:
     """Heads as `winnow audit heads --json` printed them once. FailedPrecondition for anything else."""
     try:
         said: list[dict[str, Any]] = orjson.loads(file.read_bytes())
-        heads = [Head(str(one["chain"]), int(one["seq"]), str(one["hash"])) for one in said]
+        kept = "the head that was kept"
+        return {str(one["chain"]): {int(one["seq"]): Stand(str(one["hash"]), kept)} for one in said}
     except OSError as gone:
         raise FailedPrecondition(f"{file} cannot be read: {gone.strerror}") from gone
     except (ValueError, KeyError, TypeError) as wrong:
         raise FailedPrecondition(f"{file} holds no heads; winnow audit heads --json prints them") from wrong
-    return {head.chain: head for head in heads}
 
 
 def chains_in(root: Path) -> list[Path]:

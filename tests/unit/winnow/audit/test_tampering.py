@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.audits import chain_in, checked, head_of, kinds, lines_of, verified
-from winnow.audit.check import Fault, Kind
+from winnow.audit.check import Fault, Kind, Stand
 from winnow.audit.verify import Verdict
 
 LINES = lines_of(60)
@@ -232,7 +232,7 @@ def test_a_whole_folder_put_back_to_an_earlier_state_is_found_by_the_head_that_t
     chain_in(folder, 10)
     earlier = shutil.copytree(folder, tmp_path / "earlier")
     chain_in(folder, 10)
-    known = {head.chain: head for head in heads_in(folder)}
+    known = {head.chain: {head.seq: Stand(head.hash, "me")} for head in heads_in(folder)}
     assert verified(folder, known=known).every_fault == []
     assert verified(earlier).every_fault == []  # nothing in it says that there was more
     assert kinds(verified(earlier, known=known)) == ["removed"]
