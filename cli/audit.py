@@ -16,14 +16,16 @@ import orjson
 import typer
 from rich.markup import escape
 
+from cli.audited import audited
 from cli.console import note, out, show, table
 from cli.homes import AsJson, Data, HomeOption, home_of
 from winnow.audit.chain import heads_in, segments
+from winnow.audit.prune import old_files
 from winnow.audit.pseudonyms import pseudonyms
 from winnow.audit.record import NoRecord, Read, read
 from winnow.audit.settings import AuditSettings
 from winnow.audit.signature import Verifier
-from winnow.audit.verify import AllStands, Verdict, chains_in, known_heads, lines, verify_folder
+from winnow.audit.verify import PRUNE, AllStands, Verdict, chains_in, known_heads, lines, verify_folder
 from winnow.errors import FailedPrecondition, InvalidArgument
 from winnow.types import Person
 
@@ -148,6 +150,34 @@ def show_records(
     for _, record in found:
         rows.add_row(*(escape(cell) for cell in cells(record)))
     out.print(rows)
+
+
+@app.command("prune")
+def prune(
+    before: Annotated[str, typer.Argument(help="A time, ISO 8601: files whose records are all older go.")],
+    data: Data = "ml-100k",
+    home: HomeOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take the oldest files away, and say so in the log: it then still verifies. The newest file of a chain stays."""
+    chosen = home_of(data, home)
+    root = folder_of(None, data, home)
+    limit = moment(before, "before")
+    assert limit is not None
+    verdict = verify_folder(root)
+    if verdict.every_fault:
+        raise FailedPrecondition("the audit log does not verify: nothing is taken away; run winnow audit verify")
+    old = old_files(root, limit)
+    heads = {one.last.chain: [one.last.seq, one.last.hash] for one in old}
+    files = [file for one in old for file in one.files]
+    if files:
+        with audited(chosen, PRUNE, before=limit.isoformat(), heads={**verdict.pruned, **heads}):
+            for file in files:
+                file.unlink()
+    rows = table("taken away", "chain", "#files", "#up to record")
+    for one in old:
+        rows.add_row(one.last.chain, str(len(one.files)), str(one.last.seq))
+    show({"files": len(files), "upto": heads}, rows, as_json)
 
 
 def matching(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from winnow.audit.record import GAP, GENESIS, START, NoRecord, Read, claimed_seq, read
+from winnow.audit.record import CHECKPOINT, GAP, GENESIS, START, STOP, NoRecord, Read, claimed_seq, read
 from winnow.audit.signature import Verifier
 
 MAX_FAULTS = 1_000  # told of one chain; more are counted
@@ -79,9 +79,11 @@ class Check:
         verifier: Verifier | None = None,
         resent: int = 0,
         begins: int | None = 0,
+        after: str | None = None,
     ) -> None:
         """`chain`: its name where it is known, else the first record's. `resent`: how far back a record may come again
-        as it was (a topic takes some twice). `begins`: the first number that must be there; None: whichever comes."""
+        as it was (a topic takes some twice). `begins`: the first number that must be there; None: whichever comes. `after`: the hash
+        before it, where earlier ones were taken away rightly."""
         self.report = Report(chain)
         self._stands = dict(stands or {})
         self._verifier = verifier
@@ -89,7 +91,7 @@ class Check:
         self._recent: dict[int, str] = {}
         self._begun = begins is not None
         self._expected = begins or 0
-        self._newest: str | None = GENESIS if begins == 0 else None  # None: not known, so not compared
+        self._newest: str | None = GENESIS if begins == 0 else after  # None: not known, so not compared
         self._holes: dict[int, tuple[int, str, int]] = {}  # first missing: last missing, and where that was noticed
         self._broken = 0  # lines that were no records since the last that was one
         self._signed = False
@@ -197,7 +199,7 @@ class Check:
             self._recent.pop(record.seq - self._resent, None)
         if record.kind == GAP:
             report.unaudited += as_int(record.body.get("unaudited"))
-        if "heads" in record.body:
+        if record.kind in (START, CHECKPOINT, STOP):
             self._vouched(record)
 
     def _vouched(self, record: Read) -> None:

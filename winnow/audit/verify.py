@@ -22,11 +22,14 @@ from winnow.errors import FailedPrecondition
 
 LINE_BYTES = 2 * MAX_BYTES  # read at a time, whatever the file holds
 TOLD = b'"heads":'
+PRUNE = "audit.prune"  # an act whose `heads` are the last records that went
 
 Progress = Callable[[int], None]
 """Told now and then how many records were read since."""
 AllStands = dict[str, dict[int, Stand]]
 """Where chains are said to have stood, by their names."""
+Pruned = dict[str, tuple[int, str]]
+"""The last record of each chain that was taken away rightly, and its hash."""
 
 
 @dataclass
@@ -35,6 +38,7 @@ class Verdict:
 
     reports: list[Report] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    pruned: Pruned = field(default_factory=dict)
 
     @property
     def records(self) -> int:
@@ -61,12 +65,12 @@ def verify_folder(
     if not folders and not known:
         raise FailedPrecondition(f"{root} holds no audit log")
     heads = {folder: read_head(folder) for folder in folders}
-    stands = stands_in(root, folders, heads)
+    stands, pruned = told_in(root, folders, heads)
     for name, places in (known or {}).items():
         stands[name] = {**stands.get(name, {}), **places}
-    verdict = Verdict()
+    verdict = Verdict(pruned=pruned)
     for folder in folders:
-        report = verify_chain(root, folder, heads[folder], stands, verifier, progress)
+        report = verify_chain(root, folder, heads[folder], stands, pruned, verifier, progress)
         if any(other.chain == report.chain for other in verdict.reports):
             report.faults.append(Fault(Kind.FOREIGN, report.chain, name_of(root, folder), 0, -1, "lies here twice"))
         verdict.reports.append(report)
@@ -83,14 +87,17 @@ def verify_chain(
     folder: Path,
     head: Head | None,
     stands: AllStands,
+    pruned: Pruned,
     verifier: Verifier | None,
     progress: Progress,
 ) -> Report:
     """One chain's files."""
     name = head.chain if head else first_chain(folder)
-    check = Check(name, stands=stands.get(name), verifier=verifier)
-    file, torn = "", 0
     files = segments(folder)
+    begins, after = beginning(files, pruned.get(name))
+    here = {seq: stand for seq, stand in stands.get(name, {}).items() if seq >= begins}
+    check = Check(name, stands=here, verifier=verifier, begins=begins, after=after)
+    file, torn = "", 0
     for path in files:
         file, number = name_of(root, path), 0
         for number, line in enumerate(lines(path), 1):
@@ -110,6 +117,14 @@ def verify_chain(
     return report
 
 
+def beginning(files: list[Path], pruned: tuple[int, str] | None) -> tuple[int, str | None]:
+    """The first record that must be there, and the hash before it. Some of what was to go may still be there."""
+    if pruned is None:
+        return 0, None
+    first = int(files[0].stem) if files and files[0].stem.isdigit() else 0
+    return (pruned[0] + 1, pruned[1]) if first > pruned[0] else (first, None)
+
+
 def faults_of_head(file: str, head: Head | None, report: Report, verifier: Verifier | None) -> list[Fault]:
     if head is None:
         if not report.records:
@@ -120,9 +135,10 @@ def faults_of_head(file: str, head: Head | None, report: Report, verifier: Verif
     return []
 
 
-def stands_in(root: Path, folders: list[Path], heads: Mapping[Path, Head | None]) -> AllStands:
+def told_in(root: Path, folders: list[Path], heads: Mapping[Path, Head | None]) -> tuple[AllStands, Pruned]:
     """By the head files, and by what each chain says of the others. A record that was altered says nothing."""
     stands: AllStands = {}
+    pruned: Pruned = {}
     for folder, head in heads.items():
         if head is not None:
             stands.setdefault(head.chain, {})[head.seq] = Stand(head.hash, name_of(root, folder / HEAD))
@@ -130,18 +146,21 @@ def stands_in(root: Path, folders: list[Path], heads: Mapping[Path, Head | None]
         for path in segments(folder):
             for line in lines(path):
                 if TOLD in line:
-                    add_told(stands, line)
-    return stands
+                    add_told(stands, pruned, line)
+    return stands, pruned
 
 
-def add_told(stands: AllStands, line: bytes) -> None:
+def add_told(stands: AllStands, pruned: Pruned, line: bytes) -> None:
     """What one record says of other chains."""
     try:
         record = read(line.rstrip(b"\n"))
     except NoRecord:
         return
     for chain, seq, found in told_by(record):
-        stands.setdefault(chain, {}).setdefault(seq, Stand(found, f"record {record.seq} of {record.chain}"))
+        if record.kind != PRUNE:
+            stands.setdefault(chain, {}).setdefault(seq, Stand(found, f"record {record.seq} of {record.chain}"))
+        elif seq > pruned.get(chain, (-1, ""))[0]:
+            pruned[chain] = (seq, found)
 
 
 def told_by(record: Read) -> Iterator[tuple[str, int, str]]:
