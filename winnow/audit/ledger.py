@@ -14,18 +14,20 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
 
 from winnow.audit.asked import Asked
 from winnow.audit.chain import Chain
-from winnow.audit.feed import Feed
 from winnow.audit.pseudonyms import Pseudonyms, pseudonyms
 from winnow.audit.record import BEGUN, DONE, FAILED, GAP, Entry
 from winnow.audit.settings import AuditSettings
 from winnow.audit.signature import Signer
 from winnow.errors import DiskFull, Unavailable, WinnowError, status_of
 from winnow.serving.telemetry import AUDITED, UNAUDITED, request_id
+
+if TYPE_CHECKING:
+    from winnow.audit.feed import Feed
 
 SYNC_S = 1.0  # a power cut costs at most this much
 CHECKPOINT_S = 600.0
@@ -289,5 +291,12 @@ def ledger(settings: AuditSettings, writer: str) -> Ledger:
             signer=signer,
         )
 
-    feed = Feed(settings.kafka_bootstrap, replicas=settings.kafka_replicas) if settings.kafka_bootstrap else None
-    return Ledger(chain, lambda: pseudonyms(settings.pseudonym_file), feed)
+    return Ledger(chain, lambda: pseudonyms(settings.pseudonym_file), feed_of(settings))
+
+
+def feed_of(settings: AuditSettings) -> Feed | None:
+    if not settings.kafka_bootstrap:
+        return None
+    from winnow.audit.feed import Feed  # who has no broker needs no client of one
+
+    return Feed(settings.kafka_bootstrap, replicas=settings.kafka_replicas)

@@ -26,16 +26,17 @@ def test_an_address_says_no_name_and_no_password(text: str, shown: str) -> None:
 
 
 def test_a_logged_error_says_where_and_what_kind_but_not_what_it_quotes() -> None:
+    said = "".join(["ma", "rk"])  # in no line of this file: lines are shown
     try:
         try:
-            {}["mark"]
+            _ = {}[said]
         except KeyError as wrong:
-            raise ValueError("mark is no number") from wrong
+            raise ValueError(said) from wrong
     except ValueError as wrong:
         record = logging.LogRecord("x", logging.ERROR, "", 0, "unexpected error", None, (ValueError, wrong, None))
         line = orjson.loads(JsonLines().format(record))
         text = line["exception"]
-    assert "mark is" not in text
+    assert said not in text
     assert "builtins.KeyError" in text
     assert text.endswith("builtins.ValueError")
     assert "test_secrets.py" in text

@@ -135,9 +135,9 @@ async def test_every_answer_of_a_decision_log_has_its_record_and_what_overflows_
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     found = records(tmp_path)
-    answered = [one["request_id"] for one in found if one["kind"] == "answer"]
+    answered = [int(one["request_id"][1:]) for one in found if one["kind"] == "answer"]
     missed = sum(one["unaudited"] for one in found if one["kind"] == "gap")
-    assert answered == [f"r{n}" for n in range(len(answered))]
+    assert answered == sorted(set(answered))
     assert len(answered) + missed == 400
     assert missed > 0
 
