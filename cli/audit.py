@@ -19,7 +19,7 @@ from rich.markup import escape
 from cli.audited import audited
 from cli.console import note, out, show, table
 from cli.homes import AsJson, Data, HomeOption, home_of
-from winnow.audit.chain import heads_in, segments
+from winnow.audit.folder import heads_in, segments
 from winnow.audit.prune import old_files
 from winnow.audit.pseudonyms import pseudonyms
 from winnow.audit.record import NoRecord, Read, read

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from winnow.artifacts import Bundle
+from winnow.audit.acts import Act, Audit, Unaudited
 from winnow.audit.asked import Asked, operator
-from winnow.audit.ledger import Act, Audit, Unaudited, ledger
+from winnow.audit.ledger import ledger
 from winnow.audit.settings import AuditSettings
 from winnow.registry import CHAMPION, MlflowRegistry, Version, model_name
 

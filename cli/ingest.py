@@ -36,7 +36,7 @@ def ingested(data: str, home: Path, progress: Progress) -> IngestSummary:
 
     with audited(home, "data.ingest", data=data) as act:
         summary = read(data, home, rows)
-        act.told |= {"events": summary.events, "items": summary.items, "skipped": summary.skipped}
+        act.told.update(events=summary.events, items=summary.items, skipped=summary.skipped)
     progress.update(task, total=1, completed=1, description=f"{summary.events:,} events, {summary.items:,} items")
     return summary
 

@@ -40,11 +40,11 @@ def checked(lines: Sequence[bytes], **options: Any) -> Report:
     return check.finish()
 
 
-def chain_in(folder: Path, records: int, writer: str = "gateway", **options: Any) -> Path:
+def chain_in(folder: Path, records: int, writer: str = "gateway", *, batch: int = 100, **options: Any) -> Path:
     """A chain of so many records with its start and its stop, closed; its folder."""
     chain = Chain(folder, writer, free_bytes=ROOM, **options)
-    for first in range(0, records - 2, 100):
-        chain.append([answer(n) for n in range(first, min(first + 100, records - 2))])
+    for first in range(0, records - 2, batch):
+        chain.append([answer(n) for n in range(first, min(first + batch, records - 2))])
     chain.close()
     return chain.folder
 

@@ -13,7 +13,8 @@ from services.gateway.settings import MS, Settings
 from services.gateway.spool import Spool
 from services.gateway.stand_in import HotStates, StandIn
 from services.gateway.to_disk import ToDisk
-from winnow.audit.ledger import Unaudited, ledger
+from winnow.audit.acts import Unaudited
+from winnow.audit.ledger import ledger
 from winnow.catalogue import Catalogue
 from winnow.home import decisions_folder
 from winnow.ports import Explanation, Features, Ranking, Retrieval

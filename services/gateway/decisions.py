@@ -13,8 +13,8 @@ from functools import partial
 from typing import Protocol
 
 from services.gateway.audited import Answered, answers_of
+from winnow.audit.acts import Audit, Unaudited
 from winnow.audit.asked import Asked, asked
-from winnow.audit.ledger import Audit, Unaudited
 from winnow.decisions import Decision, key_of, size_bytes, to_json
 from winnow.serving.telemetry import DECISIONS_DROPPED
 from winnow.topics import Record

@@ -21,8 +21,8 @@ from services.gateway.audited import CATALOGUE_WRITE, written_items
 from services.gateway.decisions import DecisionLog
 from services.gateway.inner import FEATURE, RANKING, RETRIEVAL, Inner, Reasons
 from services.gateway.settings import Settings
+from winnow.audit.acts import Act, acted
 from winnow.audit.asked import asked
-from winnow.audit.ledger import Act, acted
 from winnow.catalogue import Catalogue, Rows
 from winnow.decisions import RECOMMEND, SIMILAR, TRENDING, Decision
 from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import orjson
 
-from winnow.audit.chain import Mark, segments
+from winnow.audit.folder import Mark, segments
 from winnow.audit.record import MAX_BYTES
 from winnow.errors import WinnowError
 from winnow.kafka import Producer, create

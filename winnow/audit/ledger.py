@@ -6,25 +6,24 @@ act that cannot be recorded does not take place.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from winnow.audit.acts import About, Act, Answers, entry_of, slug_of
 from winnow.audit.asked import Asked
 from winnow.audit.chain import Chain
 from winnow.audit.pseudonyms import Pseudonyms, pseudonyms
 from winnow.audit.record import BEGUN, DONE, FAILED, GAP, Entry
 from winnow.audit.settings import AuditSettings
 from winnow.audit.signature import Signer
-from winnow.errors import DiskFull, Unavailable, WinnowError, status_of
-from winnow.serving.telemetry import AUDITED, UNAUDITED, request_id
+from winnow.errors import DiskFull, Unavailable, WinnowError
+from winnow.serving.telemetry import AUDITED, UNAUDITED
 
 if TYPE_CHECKING:
     from winnow.audit.feed import Feed
@@ -34,52 +33,7 @@ CHECKPOINT_S = 600.0
 CLOSE_S = 3.0  # for what the broker has not got when the process ends
 RETRY_S = 1.0  # after the folder could not be opened
 
-T = TypeVar("T")
-About = Mapping[str, Any]
-Answers = Callable[[Pseudonyms], Sequence[Entry]]
-Work = Callable[["Act"], Awaitable[T]]
-
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """An administrative act that was begun. `told` is filled while it runs, with what came of it."""
-
-    kind: str
-    id: str
-    asked: Asked
-    told: dict[str, Any] = field(default_factory=dict)
-
-
-class Audit(Protocol):
-    """The audit log as its writers see it."""
-
-    def missed(self, reason: str, answers: int = 1) -> None:
-        """These answers are not recorded. Never waits."""
-        ...
-
-    def answers(self, number: int, made: Answers) -> None:
-        """Record so many answers, or count them. For one thread, not the one that answers."""
-        ...
-
-    def begin(self, kind: str, asked: Asked, about: About, act_id: str = "") -> Act:
-        """On disk when this returns. DiskFull, Unavailable: it is not; do not go on."""
-        ...
-
-    def end(self, act: Act, failed: BaseException | None = None) -> None:
-        """How an act ended. Never waits, never fails."""
-        ...
-
-    def act(self, kind: str, asked: Asked, about: About) -> AbstractContextManager[Act]:
-        """An act in this thread, from `begin` to `end`."""
-        ...
-
-    def tend(self) -> bool:
-        """What is due now and then, by the thread of `answers`; whether more waits that can be done now."""
-        ...
-
-    def close(self) -> None: ...
 
 
 class Ledger:
@@ -232,50 +186,6 @@ class Ledger:
         if self._lost is None or self._lost.detail != lost.detail:
             logger.error("the audit log cannot be written: %s", lost.detail)
         self._lost = lost
-
-
-class Unaudited:
-    """`WINNOW_AUDIT=off`: nothing is recorded and nothing refused."""
-
-    def missed(self, reason: str, answers: int = 1) -> None: ...
-
-    def answers(self, number: int, made: Answers) -> None: ...
-
-    def begin(self, kind: str, asked: Asked, about: About, act_id: str = "") -> Act:
-        return Act(kind, act_id, asked)
-
-    def end(self, act: Act, failed: BaseException | None = None) -> None: ...
-
-    @contextmanager
-    def act(self, kind: str, asked: Asked, about: About) -> Iterator[Act]:
-        yield Act(kind, "", asked)
-
-    def tend(self) -> bool:
-        return False
-
-    def close(self) -> None: ...
-
-
-async def acted(audit: Audit, kind: str, asked: Asked, about: About, work: Work[T]) -> T:
-    """The result of `work`, which is not begun before that is on disk. `work` gets the act, to tell what came of it."""
-    act = await asyncio.to_thread(audit.begin, kind, asked, about, request_id.get())
-    try:
-        result = await work(act)
-    except BaseException as failed:
-        audit.end(act, failed)
-        raise
-    audit.end(act)
-    return result
-
-
-def entry_of(act: Act, phase: str, about: About) -> Entry:
-    named = {"phase": phase, "act": act.id, "who": act.asked.who, "route": act.asked.route}
-    return Entry(act.kind, {**named, **about})
-
-
-def slug_of(failed: BaseException) -> str:
-    """What kind of error it was: its words may quote what was sent."""
-    return status_of(failed).slug if isinstance(failed, WinnowError) else type(failed).__name__
 
 
 def ledger(settings: AuditSettings, writer: str) -> Ledger:

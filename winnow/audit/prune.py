@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from winnow.audit.chain import last_line, segments
+from winnow.audit.folder import last_line, segments
 from winnow.audit.record import Read, read
 from winnow.audit.verify import chains_in
 

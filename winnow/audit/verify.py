@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from winnow.audit.chain import HEAD, Head, read_head, segments
 from winnow.audit.check import Check, Fault, Kind, Report, Stand
+from winnow.audit.folder import HEAD, Head, read_head, segments
 from winnow.audit.record import MAX_BYTES, NoRecord, Read, read
 from winnow.audit.signature import Verifier
 from winnow.claim import taken

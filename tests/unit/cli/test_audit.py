@@ -25,7 +25,7 @@ def run(*words: str) -> Result:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    chain_in(tmp_path / "audit", 50, segment_bytes=2**12)
+    chain_in(tmp_path / "audit", 50, batch=4, segment_bytes=2**12)
     chain_in(tmp_path / "audit", 5, "cli")
     return tmp_path
 

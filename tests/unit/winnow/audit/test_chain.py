@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from tests.audits import ROOM, answer, chain_in, kinds, lines_of, verified
-from winnow.audit.chain import Chain, read_head, write_head
+from winnow.audit.chain import Chain
+from winnow.audit.folder import read_head, write_head
 from winnow.audit.record import read
 from winnow.audit.signature import Signer, Verifier
 from winnow.errors import DiskFull, FailedPrecondition

@@ -16,9 +16,10 @@ from services.gateway.audited import Answered, answer_of, answers_of, written_it
 from services.gateway.decisions import DecisionLog
 from tests.audits import ROOM, verified
 from tests.choices import decision
+from winnow.audit.acts import Act, acted
 from winnow.audit.asked import Asked, operator
 from winnow.audit.chain import Chain
-from winnow.audit.ledger import Act, Ledger, acted, ledger
+from winnow.audit.ledger import Ledger, ledger
 from winnow.audit.pseudonyms import Pseudonyms, pseudonyms
 from winnow.audit.record import Entry, read
 from winnow.audit.settings import AuditSettings

@@ -226,7 +226,7 @@ def test_an_end_cut_off_with_the_head_put_back_is_found_by_another_chain(tmp_pat
 
 
 def test_a_whole_folder_put_back_to_an_earlier_state_is_found_by_the_head_that_the_auditor_kept(tmp_path: Path) -> None:
-    from winnow.audit.chain import heads_in
+    from winnow.audit.folder import heads_in
 
     folder = tmp_path / "audit"
     chain_in(folder, 10)
