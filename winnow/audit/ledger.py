@@ -22,7 +22,7 @@ from winnow.audit.pseudonyms import Pseudonyms, pseudonyms
 from winnow.audit.record import BEGUN, DONE, FAILED, GAP, Entry
 from winnow.audit.settings import AuditSettings
 from winnow.audit.signature import Signer
-from winnow.errors import DiskFull, Unavailable, WinnowError
+from winnow.errors import DiskFull, FailedPrecondition, Unavailable, WinnowError
 from winnow.serving.telemetry import AUDITED, UNAUDITED
 
 if TYPE_CHECKING:
@@ -65,8 +65,11 @@ class Ledger:
     def answers(self, number: int, made: Answers) -> None:
         try:
             with self._lock:
-                chain, names = self._ready()
-                self._append(chain, made(names))
+                chain = self._ready()
+                if self._pseudonyms is None:
+                    self._pseudonyms = self._keys()
+                self._append(chain, made(self._pseudonyms))
+            self._goes_on()
         except WinnowError as lost:
             self._trouble(lost)
             self.missed("disk_full" if isinstance(lost, DiskFull) else "disk_failed", number)
@@ -76,7 +79,7 @@ class Ledger:
         if self._began:
             with self._lock:
                 try:
-                    chain, _ = self._ready()
+                    chain = self._ready()
                     self._append(chain, [entry_of(act, BEGUN, about)])
                     chain.sync()
                 except WinnowError as lost:
@@ -127,16 +130,20 @@ class Ledger:
         """Write what waits and what is due; whether there is a chain that takes it."""
         try:
             with self._lock:
-                chain, _ = self._ready()
+                chain = self._ready()
                 self._append(chain, [])
                 self._due(chain)
         except WinnowError as lost:
             self._trouble(lost)
             return False
+        if not isinstance(self._lost, FailedPrecondition):  # a key that only answers need
+            self._goes_on()
+        return True
+
+    def _goes_on(self) -> None:
         if self._lost is not None:
             logger.info("the audit log is written again")
         self._lost = None
-        return True
 
     def _fed(self) -> bool:
         """Whether more can be sent at once. Not under the lock: nobody waits for a broker."""
@@ -144,17 +151,15 @@ class Ledger:
             return False
         return self._feed.step(self._chain.folder, self._chain.name, self._chain.synced)
 
-    def _ready(self) -> tuple[Chain, Pseudonyms]:
+    def _ready(self) -> Chain:
         """The chain, opened when it is first needed: a folder that cannot be written must not keep a gateway from
         answering."""
-        if self._pseudonyms is None:
-            self._pseudonyms = self._keys()
         if self._chain is None:
             if self._lost is not None and time.monotonic() < self._open_at:
                 raise type(self._lost)(self._lost.detail)
             self._open_at = time.monotonic() + RETRY_S
             self._chain = self._open_chain()
-        return self._chain, self._pseudonyms
+        return self._chain
 
     def _append(self, chain: Chain, entries: Sequence[Entry]) -> None:
         """These, and before them what waits: the number of those that were missed, and ends of acts."""

@@ -194,3 +194,18 @@ def test_a_folder_that_cannot_be_made_refuses_acts_and_says_why(tmp_path: Path) 
 
 def test_an_operator_has_a_name() -> None:
     assert "@" in operator()
+
+
+def test_a_key_that_cannot_be_read_is_said_once_and_counts_every_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "audit-pseudonyms").write_text("nonsense")
+    audit = of(tmp_path)
+    for _ in range(5):
+        audit.answers(2, lambda names: [Entry("answer", {})] * 2)
+        audit.tend()
+    audit.close()
+    assert len(caplog.records) == 1
+    [report] = verified(tmp_path / "audit").reports
+    assert report.unaudited == 10
