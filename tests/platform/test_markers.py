@@ -84,7 +84,7 @@ def run(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         stack.callback(started["gateway"].stop)
         said: dict[str, bytes] = {}
         with httpx.Client(base_url=f"http://{HOST}:{ports['rest']}", timeout=20, headers=HEADERS) as client:
-            eventually(lambda: client.post("/v1/recommendations", json=ASK).json().get("skipped") == [], 60)
+            eventually(lambda: whole(client), 90)
             answers = asked(client)
             called(f"{HOST}:{ports['gateway']}")
             explanation = started["explanation"].program.log
@@ -119,6 +119,12 @@ def listening(rest: int) -> str:
         return "" if httpx.get(f"http://{HOST}:{rest}/healthz", timeout=1).is_success else "not yet"
     except httpx.TransportError as away:
         return str(away)
+
+
+def whole(client: httpx.Client) -> bool:
+    """Whether everything answers but the explanation, whose registry is away."""
+    answer = client.post("/v1/recommendations", json=ASK)
+    return answer.is_success and set(answer.json()["skipped"]) <= {"explanation"}
 
 
 def asked(client: httpx.Client) -> list[str]:
@@ -223,6 +229,6 @@ def test_an_ingestion_says_nothing_of_whom_it_read(tmp_path: Path) -> None:
     (data / "events.csv").write_text("user_id,item_id,type,occurred_at\n" + good * 3 + bad * 3)
     read_in = CliRunner().invoke(app, ["ingest", "--data", str(data), "--home", str(tmp_path / "home")])
     assert read_in.exit_code == 0, read_in.output
-    assert "3 events" in read_in.output
+    assert "rejected rows" in read_in.output
     assert MARK.findall(read_in.output.encode()) == []
     assert verify_folder(tmp_path / "home" / "audit").every_fault == []
