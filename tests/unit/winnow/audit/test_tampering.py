@@ -9,8 +9,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.audits import chain_in, checked, head_of, kinds, lines_of, verified
+from tests.audits import answer, chain_in, checked, head_of, kinds, lines_of, verified
 from winnow.audit.check import Fault, Kind, Stand
+from winnow.audit.folder import heads_in
+from winnow.audit.record import GENESIS, Entry, sealed
 from winnow.audit.verify import Verdict
 
 LINES = lines_of(60)
@@ -99,11 +101,15 @@ def test_a_chain_made_anew_from_some_record_on_is_found_by_the_head(row: int) ->
     assert named(found(forged)) == [("altered", len(LINES), LAST)]
 
 
+@given(row=rows)
+def test_a_record_rewritten_together_with_its_hash_is_found_by_the_next_or_by_the_head(row: int) -> None:
+    faults = found([*LINES[:row], rebuilt(row)[0], *LINES[row + 1 :]])
+    at = min(row + 1, LAST)
+    assert named(faults) == [("altered", at + 1, at)]
+
+
 def rebuilt(row: int) -> list[bytes]:
     """The rest of the chain as somebody without a key would make it, its record `row` another one."""
-    from tests.audits import answer
-    from winnow.audit.record import GENESIS, Entry, sealed
-
     newest = LINES[row - 1][9:73].decode() if row else GENESIS
     made = []
     for seq in range(row, len(LINES)):
@@ -226,8 +232,6 @@ def test_an_end_cut_off_with_the_head_put_back_is_found_by_another_chain(tmp_pat
 
 
 def test_a_whole_folder_put_back_to_an_earlier_state_is_found_by_the_head_that_the_auditor_kept(tmp_path: Path) -> None:
-    from winnow.audit.folder import heads_in
-
     folder = tmp_path / "audit"
     chain_in(folder, 10)
     earlier = shutil.copytree(folder, tmp_path / "earlier")
