@@ -188,7 +188,7 @@ def test_no_log_and_no_metric_holds_what_was_planted(run: Run) -> None:
 def test_the_search_looks_at_what_processes_said_in_trouble(run: Run) -> None:
     assert b"feature skipped" in run.said["log of gateway"]
     assert b"ranking skipped" in run.said["log of gateway"]
-    assert b"Redis" in run.said["log of feature"]
+    assert b"stand_in skipped: Redis" in run.said["log of gateway"]
     assert b"Kafka" in run.said["log of gateway"]
     assert b"***@" in run.said["log of explanation"]
 
