@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
+from cli.audited import audited
 from cli.console import bars, facts, show
 from cli.homes import AsJson, Data, HomeOption, home_of
 
@@ -33,7 +34,9 @@ def ingested(data: str, home: Path, progress: Progress) -> IngestSummary:
     def rows(table: str, done: int) -> None:
         progress.update(task, description=f"reading {data}: {table} {done:,}", completed=done)
 
-    summary = read(data, home, rows)
+    with audited(home, "data.ingest", data=data) as act:
+        summary = read(data, home, rows)
+        act.told.update(events=summary.events, items=summary.items, skipped=summary.skipped)
     progress.update(task, total=1, completed=1, description=f"{summary.events:,} events, {summary.items:,} items")
     return summary
 

@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from cli import (
+    audit,
     bench,
     demo,
     evaluate,
@@ -59,6 +60,7 @@ app.command("status")(up.status)
 app.command("down")(up.down)
 app.command("recommend")(recommend.recommend)
 app.command("trace")(trace.trace)
+app.add_typer(audit.app, name="audit")
 app.command("bench", context_settings=bench.PASSED_ON)(bench.bench)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.progress import Progress
 
+from cli.audited import AuditedRegistry
 from cli.homes import registry_uri
 from cli.stamps import Done, Stamps, code, key_of
 from winnow.artifacts import MANIFEST, REFRESH_OF, Bundle, Kind, open_bundle
@@ -162,7 +163,7 @@ def trained(bundle: Bundle | None) -> Bundle:
 
 def registry_of(home: Path, uri: str = "") -> MlflowRegistry:
     """The home's own registry, or another by its address."""
-    return MlflowRegistry(uri or registry_uri(home), home / "state" / "bundles")
+    return AuditedRegistry(home, uri or registry_uri(home), home / "state" / "bundles")
 
 
 def champion_bundle(registry: MlflowRegistry, kind: Kind) -> Bundle:

@@ -14,6 +14,7 @@ from cli.models import Workshop, registry_of
 from winnow.artifacts import Kind
 from winnow.errors import InvalidArgument, NotFound
 from winnow.registry import Version, model_name
+from winnow.secrets import without_credentials
 
 
 class Model(StrEnum):
@@ -50,7 +51,7 @@ def promote(
         note(pass_gate(Workshop(folder, ""), registry, Version(kinds[0], version), force))
     listed = {kind: (registry.versions(kind), registry.champion(kind)) for kind in kinds}
     if not any(versions for versions, _ in listed.values()):
-        raise NotFound(f"no version is registered in {registry.uri}; winnow train registers one")
+        raise NotFound(f"no version is registered in {without_credentials(registry.uri)}; winnow train registers one")
     rows = table("registered versions", "model", "#version", "bundle", "champion", "verdict")
     for kind, (versions, champion) in listed.items():
         for one in versions:

@@ -25,6 +25,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from winnow import registry_file, registry_http
 from winnow.artifacts import MANIFEST, Bundle, Kind
 from winnow.errors import NotFound, Unavailable
+from winnow.secrets import without_credentials
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -107,7 +108,7 @@ def translated(method: Method[P, T]) -> Method[P, T]:
         except client_errors as broken:
             if getattr(broken, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
                 raise NotFound(first_line(broken)) from broken
-            raise Unavailable(f"registry {self.uri}: {first_line(broken)}") from broken
+            raise Unavailable(f"registry {without_credentials(self.uri)}: {first_line(broken)}") from broken
 
     return call
 
@@ -270,7 +271,7 @@ class MlflowRegistry:
                 return ask(self.uri, model_name(kind), wanted, TAG)
             return look(self._database, model_name(kind), wanted, TAG, SQLITE_WAIT_S)
         except (sqlite3.Error, Unavailable) as broken:
-            raise Unavailable(f"registry {self.uri}: {first_line(broken)}") from broken
+            raise Unavailable(f"registry {without_credentials(self.uri)}: {first_line(broken)}") from broken
 
     def _open(self) -> Any:
         """The MLflow client, made once. A damaged database is found here: MLflow would retry it for 100 s."""
@@ -347,4 +348,4 @@ def metric_name(name: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:300]
+    return without_credentials(str(error).strip().split("\n")[0])[:300]

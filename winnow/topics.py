@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
+FOR_EVER = -1  # as a retention
 MIB = 2**20
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -74,8 +75,10 @@ ITEMS = Topic("winnow.items", 3, 7 * DAY_MS, compacted=True)
 """Every version of every item, by item id."""
 DECISIONS = Topic("winnow.decisions", 6, 3 * DAY_MS, max_message_bytes=4 * MIB)
 """Every answer with what it was chosen from, by user id (or session id)."""
+AUDIT = Topic("winnow.audit", 6, FOR_EVER)
+"""Every record of the audit log, by the name of its chain (docs/adr/0014)."""
 DEAD_LETTERS = Topic("winnow.dead-letters", 1, 30 * DAY_MS, max_message_bytes=5 * MIB)
 """What a consumer could not read, as it was; the reason and the place where it stood are in the headers."""
 
-ALL = (EVENTS, ITEMS, DECISIONS, DEAD_LETTERS)
+ALL = (EVENTS, ITEMS, DECISIONS, AUDIT, DEAD_LETTERS)
 MAX_MESSAGE_BYTES = max(topic.max_message_bytes for topic in ALL)

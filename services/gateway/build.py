@@ -14,6 +14,8 @@ from services.gateway.settings import MS, Settings
 from services.gateway.spool import Spool
 from services.gateway.stand_in import HotStates, StandIn
 from services.gateway.to_disk import ToDisk
+from winnow.audit.acts import Unaudited
+from winnow.audit.ledger import ledger
 from winnow.catalogue import Catalogue
 from winnow.home import decisions_folder
 from winnow.ports import Explanation, Features, Ranking, Retrieval
@@ -31,7 +33,8 @@ def build(
     """The gateway over a catalogue that the caller keeps current."""
     popular = Popular(catalogue, settings.popular_items)
     inner = Inner(features, retrieval, ranking, explanation, popular, settings, stand_in)
-    decisions = DecisionLog(outlet(settings), queue_bytes=settings.decision_queue_bytes)
+    audit = ledger(settings, "gateway") if settings.audit else Unaudited()
+    decisions = DecisionLog(outlet(settings), queue_bytes=settings.decision_queue_bytes, audit=audit)
     return Gateway(inner, catalogue, settings, decisions)
 
 

@@ -1,7 +1,7 @@
-"""Every answer into the decision log, beside the request and never in its way.
+"""Every answer into the decision log and the audit log, beside the request and never in its way.
 
-The request hands its decision to a queue of so many bytes; a thread encodes it and gives it to an outlet (disk or
-broker, `services.gateway.outlets`). What finds no room is counted, not waited for: a page never depends on this.
+The request hands its decision to a queue of so many bytes; a thread encodes it, has it recorded (`winnow.audit`) and gives
+it to an outlet (disk or broker). What finds no room is counted, not waited for: a page never depends on this.
 """
 
 from __future__ import annotations
@@ -9,8 +9,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
+from services.gateway.audited import Answered, answers_of
+from winnow.audit.acts import Audit, Unaudited
+from winnow.audit.asked import Asked, asked
 from winnow.decisions import Decision, key_of, size_bytes, to_json
 from winnow.serving.telemetry import DECISIONS_DROPPED
 from winnow.topics import Record
@@ -40,10 +44,11 @@ class DecisionLog:
     """A queue of at most `queue_bytes` in memory, and the thread that empties it. Without that thread nothing is kept:
     a gateway that only answers a command has no decision log."""
 
-    def __init__(self, outlet: Outlet, *, queue_bytes: int) -> None:
+    def __init__(self, outlet: Outlet, *, queue_bytes: int, audit: Audit | None = None) -> None:
         self._outlet = outlet
+        self.audit = audit or Unaudited()
         self._limit_bytes = queue_bytes
-        self._queue: deque[tuple[Decision, int, TraceContext | None]] = deque()
+        self._queue: deque[tuple[Decision, Asked, TraceContext | None, int]] = deque()
         self._running = False
         self._stopping = threading.Event()
         self._taken_bytes = 0  # only the request path writes this one,
@@ -66,9 +71,10 @@ class DecisionLog:
             return
         if self.waiting_bytes + size > self._limit_bytes:
             DECISIONS_DROPPED.labels(reason="queue_full").inc()
+            self.audit.missed("queue_full")
             return
         self._taken_bytes += size
-        self._queue.append((decision, size, carried()))
+        self._queue.append((decision, asked(), carried(), size))
 
     async def run(self) -> None:
         """Deliver, for ever; what is queued at the end is delivered still."""
@@ -79,8 +85,19 @@ class DecisionLog:
         while self._queue or not self._stopping.is_set():
             batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
             if batch:
-                self._outlet.deliver([Record(key_of(one), to_json(one), carrying(place)) for one, _, place in batch])
-                self._done_bytes += sum(size for _, size, _ in batch)
-            elif not self._outlet.idle():
+                lines = [to_json(one) for one, _, _, _ in batch]
+                answered = [Answered(one, line, by) for (one, by, _, _), line in zip(batch, lines, strict=True)]
+                self.audit.answers(len(batch), partial(answers_of, answered))
+                places = [place for _, _, place, _ in batch]
+                self._outlet.deliver(
+                    [
+                        Record(key_of(a.decision), a.line, carrying(place))
+                        for a, place in zip(answered, places, strict=True)
+                    ]
+                )
+                self._done_bytes += sum(size for _, _, _, size in batch)
+            tended = self.audit.tend()
+            if not (batch or tended or self._outlet.idle()):
                 self._stopping.wait(PAUSE_S)
+        self.audit.close()
         self._outlet.close()

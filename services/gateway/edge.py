@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from uuid import uuid4
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from winnow.audit.asked import route
 from winnow.serving.telemetry import HTTP_REQUESTS, HTTP_SECONDS, request_id
 from winnow.tracing import NOT_RECORDED, TRACEPARENT, TRACESTATE, Attributes, Span, arrive, exemplar, own_id
 
@@ -28,6 +30,7 @@ class Edge:
         own, started, status = uuid4().hex, time.perf_counter(), 500
         request_id.set(own)
         part = arrive("HTTP", header(scope, TRACEPARENT), header(scope, TRACESTATE), own_id=own, face=True)
+        route.set(partial(route_of, scope))
 
         async def tell(message: Message) -> None:
             nonlocal status
@@ -39,11 +42,11 @@ class Edge:
         try:
             await self._app(scope, self._bounded(receive), tell)
         finally:
-            route = getattr(scope.get("route"), "path", "other")
-            HTTP_REQUESTS.labels(route=route, status=status).inc()
-            HTTP_SECONDS.labels(route=route).observe(time.perf_counter() - started, exemplar())
+            path = path_of(scope)
+            HTTP_REQUESTS.labels(route=path, status=status).inc()
+            HTTP_SECONDS.labels(route=path).observe(time.perf_counter() - started, exemplar())
             if part is not NOT_RECORDED:
-                told(part, scope["method"], route, status, own)
+                told(part, scope["method"], path, status, own)
 
     def _bounded(self, receive: Receive) -> Receive:
         """`receive` that gives up on a body over the limit, however it is sent, and on one that does not come."""
@@ -66,6 +69,15 @@ class Edge:
             return message
 
         return bounded
+
+
+def path_of(scope: Scope) -> str:
+    """The template of the route that took the request: what was sent is no label."""
+    return getattr(scope.get("route"), "path", "other")
+
+
+def route_of(scope: Scope) -> str:
+    return f"{scope['method']} {path_of(scope)}"
 
 
 def header(scope: Scope, name: str) -> str:

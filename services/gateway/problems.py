@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from services.gateway.answers import Problem
+from services.gateway.edge import path_of as path_of_route
 from winnow.errors import ERRORS, WinnowError, status_of
 from winnow.filters import TOO_DEEP
 from winnow.serving.telemetry import request_id
@@ -114,7 +115,7 @@ def allowed(request: Request) -> str:
 
 async def of_bug(request: Request, error: Exception) -> Response:
     """An error nobody listed: told without detail, logged whole by the server."""
-    log.error("unexpected error", exc_info=error, extra={"path": request.scope.get("path", "")})
+    log.error("unexpected error", exc_info=error, extra={"route": path_of_route(request.scope)})
     return problem(500, "internal", "Internal error", "something went wrong here; the log has the request id")
 
 

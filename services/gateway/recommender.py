@@ -17,9 +17,12 @@ from uuid import uuid4
 import numpy as np
 
 from services.gateway.arrange import arrange, weigh_words
+from services.gateway.audited import CATALOGUE_WRITE, written_items
 from services.gateway.decisions import DecisionLog
 from services.gateway.inner import FEATURE, RANKING, RETRIEVAL, Inner, Reasons
 from services.gateway.settings import Settings
+from winnow.audit.acts import Act, acted
+from winnow.audit.asked import asked
 from winnow.catalogue import Catalogue, Rows
 from winnow.decisions import RECOMMEND, SIMILAR, TRENDING, Decision
 from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
@@ -128,8 +131,14 @@ class Gateway:
 
     async def put_items(self, items: Sequence[Item]) -> Receipt:
         check_size(items, MAX_ITEMS, "items")
-        receipt = await self._write("put_items", self._inner.features.put_items(items))
+        audit, about = self.decisions.audit, written_items(items)
+        receipt = await acted(audit, CATALOGUE_WRITE, asked(), about, lambda act: self._put(items, act))
         await self._seen_here(receipt.watermark)
+        return receipt
+
+    async def _put(self, items: Sequence[Item], act: Act) -> Receipt:
+        receipt = await self._write("put_items", self._inner.features.put_items(items))
+        act.told["watermark"] = receipt.watermark
         return receipt
 
     async def ready(self) -> Readiness:

@@ -8,13 +8,14 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.gateway.auth_settings import AuthSettings
+from winnow.audit.settings import AuditSettings
 from winnow.serving.address import Address
 from winnow.serving.trace_settings import TraceSettings
 
 MS = 1e-3
 
 
-class Settings(AuthSettings, TraceSettings):
+class Settings(AuthSettings, AuditSettings, TraceSettings):
     """Where the gateway listens, where its peers are, and how long a stage may take.
 
     A budget is for one request; a batch of b gets max(1, b / 4) times as much.

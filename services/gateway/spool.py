@@ -7,13 +7,13 @@ thread at a time. Knows nothing of what the lines say.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from winnow.claim import claims
 from winnow.errors import NO_ROOM, DiskFull, ResourceExhausted, Unavailable
 
 FILE_BYTES = 8 * 2**20
@@ -129,15 +129,7 @@ def read(path: Path, start: int, at_most: int) -> tuple[list[bytes], int]:
 def claimed(folder: Path) -> tuple[Path, int]:
     """A folder below this one that no other process holds, the first such, and the lock on it: the next process
     replays what the last one left."""
-    for number in range(MAX_CLAIMS):
-        own = folder / str(number)
-        own.mkdir(parents=True, exist_ok=True)
-        handle = os.open(own / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            continue
+    for own, handle in claims(folder, MAX_CLAIMS):
         return own, handle
     raise ResourceExhausted(f"{MAX_CLAIMS} processes keep decisions in {folder.name} already")
 

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from winnow.audit.asked import route
 from winnow.errors import DeadlineExceeded, WinnowError
 from winnow.pipeline import deadline_in
 from winnow.requests import Readiness
@@ -142,6 +143,7 @@ class Edge(grpc.aio.ServerInterceptor):
         async def guarded(request: Any, context: Any) -> Any:
             own = str(metadata.get(REQUEST_ID, ""))[:64] or uuid4().hex
             request_id.set(own)
+            route.set(lambda: str(call.method))
             deadline_in(context.time_remaining())
             parents = (str(metadata.get(name, "")) for name in (TRACEPARENT, TRACESTATE))
             part = arrive(call.method[1:], *parents, own_id=own, face=call.method.startswith(FACE))

@@ -16,6 +16,7 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest, start_http_server
 
 from winnow.errors import InvalidArgument, Unavailable
+from winnow.secrets import without_credentials, without_words
 from winnow.serving.address import LAST_PORT, reason
 from winnow.tracing import exemplar, trace_id
 
@@ -63,10 +64,16 @@ DECISIONS_DROPPED = Counter("winnow_decisions_dropped_total", "Decisions that fo
 DECISIONS_WAITING = Gauge("winnow_decisions_disk_bytes", "Decisions on disk: kept, or waiting for the broker")
 CONSUMED = Counter("winnow_consumed_total", "Messages whose effect is done", ["topic", "group"])
 DEAD_LETTERS = Counter("winnow_dead_letters_total", "Messages that could not be read", ["topic", "reason"])
+AUDITED = Counter("winnow_audit_records_total", "Records of the audit log, by their kind", ["kind"])
+UNAUDITED = Counter("winnow_audit_unaudited_total", "Answers that no record names, by the reason", ["reason"])
+AUDIT_SENT = Counter("winnow_audit_sent_total", "Records of the audit log that the broker has")
 BUNDLES_REFUSED = Counter("winnow_bundles_refused_total", "Bundles that failed their checks at load", ["kind"])
 SPANS = Counter(
     "winnow_spans_total", "Spans of traces: exported, failed on the way, or dropped for want of room", ["outcome"]
 )
+
+TALKATIVE = ("kafka", "httpx", "httpcore", "urllib3", "hpack")
+"""Libraries whose debugging lines hold what is sent through them: keys of messages, which are ids, and addresses."""
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
@@ -86,9 +93,9 @@ class JsonLines(logging.Formatter):
         if trace := trace_id():
             line["trace_id"] = trace
         line |= {key: value for key, value in vars(record).items() if key not in STANDARD}
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        if record.exc_info and record.exc_info[1]:
+            line["exception"] = without_words(record.exc_info[1])
+        return without_credentials(orjson.dumps(line, default=str).decode())
 
 
 def configure_logging(level: str = "INFO") -> None:
@@ -96,6 +103,8 @@ def configure_logging(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
 
 
 def observe_stage(stage: str, seconds: float, outcome: str) -> None:

@@ -1,0 +1,258 @@
+"""Whatever is done to a chain of records is found, and the record is named: bytes, lines, tails, files, whole chains."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tests.audits import answer, chain_in, checked, head_of, kinds, lines_of, verified
+from winnow.audit.check import Fault, Kind, Stand
+from winnow.audit.folder import heads_in
+from winnow.audit.record import GENESIS, Entry, sealed
+from winnow.audit.verify import Verdict
+
+LINES = lines_of(60)
+OTHERS = lines_of(60, "gateway-2")
+HEAD = head_of(LINES)
+LAST = len(LINES) - 1
+rows = st.integers(0, LAST)
+
+MANY = 10_000
+
+
+def found(lines: list[bytes]) -> list[Fault]:
+    return checked(lines, stands=HEAD).faults
+
+
+def named(faults: list[Fault]) -> list[tuple[str, int, int]]:
+    return [(fault.kind.value, fault.line, fault.seq) for fault in faults]
+
+
+def test_a_chain_that_nobody_touched_has_no_fault() -> None:
+    report = checked(LINES, stands=HEAD)
+    assert report.faults == []
+    assert (report.records, report.first_seq, report.last_seq) == (60, 0, LAST)
+
+
+@settings(max_examples=300)
+@given(row=rows, place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
+def test_one_byte_changed_anywhere_is_found_and_named(row: int, place: float, byte: int) -> None:
+    line = bytearray(LINES[row])
+    at = int(place * len(line))
+    assume(line[at] != byte and byte != ord("\n"))
+    line[at] = byte
+    assert named(found([*LINES[:row], bytes(line), *LINES[row + 1 :]])) == [("altered", row + 1, row)]
+
+
+@given(row=rows, place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
+def test_one_byte_more_or_less_is_found_and_named(row: int, place: float, byte: int) -> None:
+    line, at = LINES[row], int(place * len(LINES[row]))
+    for changed in (line[:at] + line[at + 1 :], line[:at] + bytes([byte]) + line[at:]):
+        assume(b"\n" not in changed and changed != line)
+        assert named(found([*LINES[:row], changed, *LINES[row + 1 :]])) == [("altered", row + 1, row)]
+
+
+@given(row=rows, more=st.integers(0, 5))
+def test_records_taken_out_are_found_and_named(row: int, more: int) -> None:
+    last = min(row + more, LAST)
+    faults = found([*LINES[:row], *LINES[last + 1 :]])
+    assert [(fault.kind, fault.seq) for fault in faults] == [(Kind.REMOVED, row)]
+    assert (f"record {row} was" if row == last else f"records {row} to {last} were") in faults[0].detail
+
+
+@given(one=rows, other=rows)
+def test_two_records_swapped_are_found_and_named(one: int, other: int) -> None:
+    assume(one < other)
+    lines = [*LINES]
+    lines[one], lines[other] = lines[other], lines[one]
+    faults = found(lines)
+    assert {fault.kind for fault in faults} == {Kind.REORDERED}
+    assert other == one + 1 or one in {fault.seq for fault in faults}
+    assert (other, other + 1) not in {(fault.seq, fault.line) for fault in faults}
+
+
+@given(row=rows, at=rows)
+def test_a_record_that_stands_twice_is_found_and_named(row: int, at: int) -> None:
+    assume(at > row)
+    assert named(found([*LINES[:at], LINES[row], *LINES[at:]])) == [("duplicated", at + 1, row)]
+
+
+@given(row=rows, other=rows, instead=st.booleans())
+def test_a_record_of_another_chain_is_found_and_named(row: int, other: int, instead: bool) -> None:
+    faults = found([*LINES[:row], OTHERS[other], *LINES[row + instead :]])
+    assert ("foreign", row + 1, other) in named(faults)
+    assert ("removed" in {kind for kind, _, _ in named(faults)}) == instead
+
+
+@given(kept=st.integers(0, LAST))
+def test_a_tail_cut_off_at_a_record_is_found_by_the_head(kept: int) -> None:
+    faults = found(LINES[:kept])
+    assert [(fault.kind, fault.seq) for fault in faults] == [(Kind.REMOVED, kept)]
+
+
+@given(row=st.integers(0, LAST - 1))
+def test_a_chain_made_anew_from_some_record_on_is_found_by_the_head(row: int) -> None:
+    forged = [*LINES[:row], *rebuilt(row)]
+    assert kinds(checked(forged)) == []  # by itself it is whole
+    assert named(found(forged)) == [("altered", len(LINES), LAST)]
+
+
+@given(row=rows)
+def test_a_record_rewritten_together_with_its_hash_is_found_by_the_next_or_by_the_head(row: int) -> None:
+    faults = found([*LINES[:row], rebuilt(row)[0], *LINES[row + 1 :]])
+    at = min(row + 1, LAST)
+    assert named(faults) == [("altered", at + 1, at)]
+
+
+def rebuilt(row: int) -> list[bytes]:
+    """The rest of the chain as somebody without a key would make it, its record `row` another one."""
+    newest = LINES[row - 1][9:73].decode() if row else GENESIS
+    made = []
+    for seq in range(row, len(LINES)):
+        entry = Entry("answer", {"request_id": "another"}) if seq == row else answer(seq)
+        one = sealed("gateway-1", seq, newest, entry)
+        made.append(one.line)
+        newest = one.hash
+    return made
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.sampled_from(["drop", "copy", "flip", "move"]), rows, rows), min_size=1, max_size=6))
+def test_nothing_that_changes_the_lines_goes_unseen(edits: list[tuple[str, int, int]]) -> None:
+    lines = [*LINES]
+    for what, one, other in edits:
+        one, other = one % max(len(lines), 1), other % max(len(lines), 1)
+        if not lines:
+            break
+        if what == "drop":
+            del lines[one]
+        elif what == "copy":
+            lines.insert(other, lines[one])
+        elif what == "flip":
+            lines[one] = lines[one][:other] + bytes([lines[one][other] ^ 1]) + lines[one][other + 1 :]
+        else:
+            lines.insert(other, lines.pop(one))
+    assert bool(found(lines)) == (lines != LINES)
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two chains, one of 10,000 records in several files, closed by their writers."""
+    folder = tmp_path_factory.mktemp("audit") / "audit"
+    chain_in(folder, MANY, segment_bytes=2**19)
+    chain_in(folder, 20, "cli")
+    return folder
+
+
+@pytest.fixture
+def copied(large: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(large, tmp_path / "audit"))
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted((folder / "gateway" / "0").glob("*.jsonl"))
+
+
+def test_ten_thousand_records_as_they_were_written_have_no_fault(large: Path) -> None:
+    verdict = verified(large)
+    assert verdict.every_fault == []
+    assert sorted(report.records for report in verdict.reports) == [20, MANY]
+    assert len(files(large)) > 3
+
+
+@settings(max_examples=8)
+@given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
+def test_one_byte_of_ten_thousand_records_is_found_and_named(large: Path, place: float, flip: int) -> None:
+    every = files(large)
+    at = int(place * sum(file.stat().st_size for file in every))
+    for file in every:
+        if at < file.stat().st_size:
+            break
+        at -= file.stat().st_size
+    before = file.read_bytes()
+    seq, line = int(file.stem) + before.count(b"\n", 0, at), before.count(b"\n", 0, at) + 1
+    with file.open("r+b") as stream:
+        stream.seek(at)
+        stream.write(bytes([before[at] ^ flip]))
+    try:
+        faults = verified(large).every_fault
+    finally:
+        file.write_bytes(before)
+    assert (faults[0].file, faults[0].line, faults[0].seq) == (f"gateway/0/{file.name}", line, seq)
+    assert faults[0].kind is Kind.ALTERED
+
+
+@pytest.mark.parametrize("which", [0, 1, -1])
+def test_a_file_taken_away_is_found(copied: Path, which: int) -> None:
+    file = files(copied)[which]
+    records = file.read_bytes().count(b"\n")
+    file.unlink()
+    [fault] = verified(copied).every_fault
+    assert (fault.kind, fault.seq) == (Kind.REMOVED, int(file.stem))
+    assert f"to {int(file.stem) + records - 1} were" in fault.detail
+
+
+def test_two_files_that_changed_names_are_found(copied: Path) -> None:
+    one, other, *_ = files(copied)
+    aside = one.with_suffix(".aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+    assert set(kinds(verified(copied))) == {"reordered"}
+
+
+def test_a_tail_cut_off_together_with_its_head_is_found_by_another_chain(large: Path, copied: Path) -> None:
+    old = chain_in(copied.parent / "older" / "audit", 5)  # as a chain was once, whole and with a head of its own
+    shutil.rmtree(copied / "gateway" / "0")
+    shutil.copytree(old, copied / "gateway" / "0")
+    verdict = verified(copied)
+    assert kinds(verdict) == ["removed"]
+    assert "the whole chain" in verdict.every_fault[0].detail
+
+
+def test_an_end_cut_off_with_the_head_put_back_is_found_by_another_chain(tmp_path: Path) -> None:
+    folder = tmp_path / "audit"
+    chain_in(folder, 10)
+    earlier = shutil.copytree(folder / "gateway", tmp_path / "earlier")
+    chain_in(folder, 10)  # the same chain goes on
+    chain_in(folder, 5, "cli")  # and is seen
+    assert verified(folder).every_fault == []
+    shutil.rmtree(folder / "gateway")
+    shutil.copytree(earlier, folder / "gateway")
+    [fault] = verified(folder).every_fault
+    assert (fault.kind, fault.seq) == (Kind.REMOVED, 10)
+    assert "of cli-" in fault.detail
+
+
+def test_a_whole_folder_put_back_to_an_earlier_state_is_found_by_the_head_that_the_auditor_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "audit"
+    chain_in(folder, 10)
+    earlier = shutil.copytree(folder, tmp_path / "earlier")
+    chain_in(folder, 10)
+    known = {head.chain: {head.seq: Stand(head.hash, "me")} for head in heads_in(folder)}
+    assert verified(folder, known=known).every_fault == []
+    assert verified(earlier).every_fault == []  # nothing in it says that there was more
+    assert kinds(verified(earlier, known=known)) == ["removed"]
+
+
+def test_the_cut_is_still_told_after_the_writer_went_on(tmp_path: Path) -> None:
+    folder = tmp_path / "audit"
+    own = chain_in(folder, 30)
+    [file] = own.glob("*.jsonl")
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:20]))
+    chain_in(folder, 5)
+    verdict: Verdict = verified(folder)
+    assert kinds(verdict) == ["removed"]
+    assert "record 29" in verdict.every_fault[0].detail
+
+
+def test_a_head_that_is_gone_is_told(copied: Path) -> None:
+    (copied / "gateway" / "0" / "head.json").unlink()
+    assert kinds(verified(copied)) == ["removed"]
