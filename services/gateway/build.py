@@ -13,6 +13,7 @@ from services.gateway.settings import MS, Settings
 from services.gateway.spool import Spool
 from services.gateway.stand_in import HotStates, StandIn
 from services.gateway.to_disk import ToDisk
+from services.gateway.zeros import begin_at_zero
 from winnow.catalogue import Catalogue
 from winnow.home import decisions_folder
 from winnow.ports import Explanation, Features, Ranking, Retrieval
@@ -28,6 +29,7 @@ def build(
     stand_in: StandIn | None = None,
 ) -> Gateway:
     """The gateway over a catalogue that the caller keeps current."""
+    begin_at_zero(settings)
     popular = Popular(catalogue, settings.popular_items)
     inner = Inner(features, retrieval, ranking, explanation, popular, settings, stand_in)
     decisions = DecisionLog(outlet(settings), queue_bytes=settings.decision_queue_bytes)

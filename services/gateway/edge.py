@@ -9,7 +9,7 @@ from uuid import uuid4
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from winnow.serving.telemetry import HTTP_REQUESTS, HTTP_SECONDS, request_id
+from winnow.serving.telemetry import HTTP_REQUESTS, HTTP_SECONDS, exemplar, request_id
 
 TOO_SLOW, TOO_LARGE = 408, 413
 
@@ -38,7 +38,7 @@ class Edge:
         finally:
             route = getattr(scope.get("route"), "path", "other")
             HTTP_REQUESTS.labels(route=route, status=status).inc()
-            HTTP_SECONDS.labels(route=route).observe(time.perf_counter() - started)
+            HTTP_SECONDS.labels(route=route).observe(time.perf_counter() - started, exemplar())
 
     def _bounded(self, receive: Receive) -> Receive:
         """`receive` that gives up on a body over the limit, however it is sent, and on one that does not come."""

@@ -22,7 +22,7 @@ from winnow.pipeline import deadline_in
 from winnow.requests import Readiness
 from winnow.serving.address import CannotListen, check_free
 from winnow.serving.status import BUG, MAX_DETAIL, MAX_MESSAGE_BYTES, REQUEST_ID, SLUG, code_of, trailers_of
-from winnow.serving.telemetry import GRPC_REQUESTS, GRPC_SECONDS, request_id
+from winnow.serving.telemetry import GRPC_REQUESTS, GRPC_SECONDS, exemplar, request_id
 
 log = logging.getLogger(__name__)
 
@@ -141,5 +141,5 @@ async def answered(method: Any, name: str, request: Any, context: Any) -> Any:
         context.set_trailing_metadata(((SLUG, BUG),))
     finally:
         GRPC_REQUESTS.labels(method=name, code=code.name).inc()
-        GRPC_SECONDS.labels(method=name).observe(time.perf_counter() - started)
+        GRPC_SECONDS.labels(method=name).observe(time.perf_counter() - started, exemplar())
     return await context.abort(code, detail[:MAX_DETAIL])
