@@ -16,7 +16,7 @@ from winnow.serving.telemetry import (
 
 ROUTES = ("/v1/recommendations", "/v1/events")
 STATUSES = ("200", "422", "500", "503")
-REASONS = ("queue_full", "disk_full", "older", "too_large", "damaged")
+REASONS = ("queue_full", "disk_full", "spool_full", "disk_failed", "too_large", "damaged")
 
 
 def begin_at_zero(settings: Settings) -> None:
