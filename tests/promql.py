@@ -55,12 +55,11 @@ def rule_files() -> list[Path]:
 
 def rules() -> list[dict[str, Any]]:
     """Every rule, alerts and records."""
-    return [
-        rule
-        for file in rule_files()
-        for group in yaml.safe_load(file.read_text("utf-8"))["groups"]
-        for rule in group["rules"]
-    ]
+    return [rule for file in rule_files() for rule in rules_of(file)]
+
+
+def rules_of(file: Path) -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(file.read_text("utf-8"))["groups"] for rule in group["rules"]]
 
 
 def selected(expression: str) -> set[tuple[str, frozenset[str]]]:

@@ -23,7 +23,9 @@ def stages() -> list[Any]:
     bucket = f'sum by (le, stage) (rate(winnow_stage_seconds_bucket{{{STAGES},outcome="ok"}}[$__rate_interval]))'
     seconds = f"sum by (stage) (rate(winnow_stage_seconds_sum{{{STAGES}}}[$__rate_interval]))"
     return [
-        graph("p50 by stage", "s", "Of stages that were not skipped.", (f"histogram_quantile(0.5, {bucket})", "{{stage}}")),
+        graph(
+            "p50 by stage", "s", "Of stages that were not skipped.", (f"histogram_quantile(0.5, {bucket})", "{{stage}}")
+        ),
         graph(
             "p99 by stage",
             "s",

@@ -84,7 +84,9 @@ def steps(warn: float, bad: float) -> dashboard.ThresholdsConfig:
     return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(found)
 
 
-def board(name: str, title: str, about: str, rows: Sequence[tuple[str, Sequence[Any]]], *, by: Sequence[str] = ()) -> Any:
+def board(
+    name: str, title: str, about: str, rows: Sequence[tuple[str, Sequence[Any]]], *, by: Sequence[str] = ()
+) -> Any:
     """A dashboard of named rows; `by`: labels that a reader can narrow it to, as `label of metric`."""
     made = (
         dashboard.Dashboard(title)

@@ -8,7 +8,7 @@ from scripts.dashboards.panels import HALF, THIRD, bars, board, graph, number, r
 
 API = 'route=~"/v1/.*"'
 PAGES = 'route="/v1/recommendations"'
-NAME = "{{service}} {{instance}}"
+NAME = "{{component}} {{instance}}"
 
 
 def dashboard() -> Any:
@@ -149,33 +149,33 @@ def inner() -> list[Any]:
 
 
 def processes() -> list[Any]:
-    service = "* on (job, instance) group_left (service) winnow_build_info"
+    component = "* on (job, instance) group_left (component) winnow_build_info"
     return [
         graph(
             "CPU",
             "none",
             "Cores in use by each process.",
-            (f"sum by (service, instance) (rate(process_cpu_seconds_total[$__rate_interval]) {service})", NAME),
+            (f"sum by (component, instance) (rate(process_cpu_seconds_total[$__rate_interval]) {component})", NAME),
             span=THIRD,
         ),
         graph(
             "Memory",
             "bytes",
             "Resident memory of each process.",
-            (f"sum by (service, instance) (process_resident_memory_bytes {service})", NAME),
+            (f"sum by (component, instance) (process_resident_memory_bytes {component})", NAME),
             span=THIRD,
         ),
         graph(
             "Open files and connections",
             "none",
             "Against the limit of the process.",
-            (f"sum by (service, instance) (process_open_fds {service})", NAME),
+            (f"sum by (component, instance) (process_open_fds {component})", NAME),
             span=THIRD,
         ),
         rows_of(
             "What runs",
             "Each process and its release.",
-            "count by (service, version, instance) (winnow_build_info)",
+            "count by (component, version, instance) (winnow_build_info)",
             span=HALF,
         ),
         rows_of(

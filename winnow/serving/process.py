@@ -111,7 +111,7 @@ def start(about: str, settings: type[BaseSettings], build: Callable[[Any], Await
     arguments = parser.parse_args()
     configure_logging(arguments.log_level)
     try:
-        BUILD.labels(service=program().rpartition(".")[2], version=version("winnow")).set(1)
+        BUILD.labels(component=settings.__module__.split(".")[1], version=version("winnow")).set(1)
         serve_metrics(arguments.metrics_address)
         uvloop.run(main(settings, build))
     except ValidationError as wrong:

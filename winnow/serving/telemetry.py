@@ -56,7 +56,7 @@ CATALOGUE_POSITION = Gauge("winnow_catalogue_position", "Position of the item lo
 ITEM_LOG_POSITION = Gauge("winnow_item_log_position", "Position of the newest item that is written")
 POPULARITY_ACTS = Gauge("winnow_popularity_acts", "Sum of 1 + acts lately over the items of the retrieval bundle")
 BREAKER_OPEN = Gauge("winnow_breaker_open", "1 while a peer counts as down and nobody waits for it", ["peer"])
-BUILD = Gauge("winnow_build_info", "1 for each process", ["service", "version"])
+BUILD = Gauge("winnow_build_info", "1 for each process", ["component", "version"])
 HOT_WRITES = Counter(
     "winnow_hot_writes_total",
     "Calls with events, by whether Redis had them in time: written, late or away",

@@ -16,7 +16,7 @@ OWN = {"__name__", "le"}  # of every histogram
 
 
 def shows(watched: Watched, query: Query) -> str:
-    """"" when the query has a number, and labels for its legend; else what is wrong with it."""
+    """ "" when the query has a number, and labels for its legend; else what is wrong with it."""
     found = watched.query(query.expression)
     if not any(not math.isnan(float(one["value"][1])) for one in found):
         return f"{query.board}: {query.panel}: no data for {query.expression}"
@@ -56,6 +56,9 @@ def test_what_was_forced_is_counted(watched: Watched) -> None:
         'winnow_events_total{outcome="duplicate"}',
         'winnow_answers_total{quality="poorer"}',
         'winnow_outcomes_total{type="purchase",kind="recommend"}',
-        *(f'winnow_outcome_unattributed_total{{reason="{why}"}}' for why in ("no_request", "unknown_request", "not_on_page")),
+        *(
+            f'winnow_outcome_unattributed_total{{reason="{why}"}}'
+            for why in ("no_request", "unknown_request", "not_on_page")
+        ),
     ):
         assert any(float(one["value"][1]) > 0 for one in watched.query(expression)), expression
