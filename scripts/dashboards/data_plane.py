@@ -105,8 +105,10 @@ def events() -> list[Any]:
             "From the gateway: to disk, to memory, and to Redis and Kafka as far as they are prompt.",
             *(
                 (
-                    f"histogram_quantile({q}, sum by (le)"
-                    ' (rate(winnow_stage_seconds_bucket{stage="record"}[$__rate_interval])))',
+                    (
+                        f"histogram_quantile({q}, sum by (le)"
+                        ' (rate(winnow_stage_seconds_bucket{stage="record"}[$__rate_interval])))'
+                    ),
                     f"p{q * 100:g}",
                 )
                 for q in (0.5, 0.99)

@@ -78,8 +78,10 @@ def out() -> list[Any]:
             "none",
             "Mean, by kind of request.",
             (
-                "sum by (kind) (rate(winnow_shown_items_total[$__rate_interval]))"
-                " / sum by (kind) (rate(winnow_answers_total[$__rate_interval]))",
+                (
+                    "sum by (kind) (rate(winnow_shown_items_total[$__rate_interval]))"
+                    " / sum by (kind) (rate(winnow_answers_total[$__rate_interval]))"
+                ),
                 "{{kind}}",
             ),
             span=HALF,
@@ -89,8 +91,10 @@ def out() -> list[Any]:
             "percentunit",
             "By kind of request.",
             (
-                'sum by (kind) (rate(winnow_answers_total{quality="poorer"}[$__rate_interval]))'
-                " / sum by (kind) (rate(winnow_answers_total[$__rate_interval]))",
+                (
+                    'sum by (kind) (rate(winnow_answers_total{quality="poorer"}[$__rate_interval]))'
+                    " / sum by (kind) (rate(winnow_answers_total[$__rate_interval]))"
+                ),
                 "{{kind}}",
             ),
             span=HALF,

@@ -106,8 +106,10 @@ def traffic() -> list[Any]:
             "s",
             "All routes; writes wait for the disk.",
             (
-                "histogram_quantile(0.99, sum by (le, route)"
-                ' (rate(winnow_http_request_seconds_bucket{route=~"/v1/.*"}[$__rate_interval])))',
+                (
+                    "histogram_quantile(0.99, sum by (le, route)"
+                    ' (rate(winnow_http_request_seconds_bucket{route=~"/v1/.*"}[$__rate_interval])))'
+                ),
                 "{{route}}",
             ),
         ),

@@ -33,10 +33,10 @@ SCRAPED = ("stream", "schedule", "prometheus", *INNER)
 
 @dataclass(frozen=True)
 class Watched:
-    """A Prometheus that has seen all this, and the page of the gateway's own metrics."""
+    """A Prometheus that has seen all this, and the pages that it scrapes."""
 
     http: httpx.Client
-    gateway: str
+    pages: tuple[str, ...]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         return self._data("query", query=expression)["result"]  # type: ignore[no-any-return]
@@ -44,6 +44,10 @@ class Watched:
     def labels_of(self, metric: str) -> list[dict[str, str]]:
         """Of every series of the metric."""
         return self._data("series", **{"match[]": metric})  # type: ignore[no-any-return]
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Of rules."""
+        return self._data("rules")["groups"]  # type: ignore[no-any-return]
 
     def _data(self, path: str, **parameters: str) -> Any:
         answer = self.http.get(f"/api/v1/{path}", params=parameters).json()
@@ -82,7 +86,7 @@ def watched(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         pressed(address, started, *jobs)
         http = stack.enter_context(httpx.Client(base_url=f"http://{HOST}:{ports['prometheus']}", timeout=10))
         time.sleep(3 * SCRAPE_S)
-        yield Watched(http, f"{address}/metrics")
+        yield Watched(http, tuple(f"http://{HOST}:{port}/metrics" for port in targets.values()))
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
+import subprocess
 import time
+from collections import Counter
 
+import httpx
 import pytest
 
 from tests.platform.watching.conftest import Watched
@@ -12,7 +16,13 @@ from tests.promql import Query, queries, selected
 
 pytestmark = [pytest.mark.platform, pytest.mark.slow, pytest.mark.timeout(240)]
 PATIENCE_S = 15.0
-OWN = {"__name__", "le"}  # of every histogram
+MOST_SERIES = 1_500  # of one process
+ID = re.compile(r"[uie]\d+|new-\d+|[0-9a-f]{32}")  # of a person, an item, an event, a request
+LABELS = {
+    *("__name__", "job", "instance", "le", "stage", "outcome", "route", "status", "method", "code", "kind", "version"),
+    *("bundle", "variant", "quality", "type", "reason", "backend", "operation", "error", "signal", "reference", "peer"),
+    *("component", "topic", "to", "by", "query", "task"),
+}
 
 
 def shows(watched: Watched, query: Query) -> str:
@@ -62,3 +72,30 @@ def test_what_was_forced_is_counted(watched: Watched) -> None:
         ),
     ):
         assert any(float(one["value"][1]) > 0 for one in watched.query(expression)), expression
+
+
+def test_no_series_names_a_person_an_item_or_anything_without_bound(watched: Watched) -> None:
+    series = watched.labels_of('{__name__=~"winnow_.*",job=~"winnow-.*"}')
+    assert {label for one in series for label in one} <= LABELS
+    for one in series:
+        for label, value in one.items():
+            assert label in ("le", "instance") or not ID.fullmatch(value), one
+    by_process = Counter(one["instance"] for one in series)
+    assert max(by_process.values()) < MOST_SERIES, by_process
+
+
+def test_names_keep_to_the_conventions(watched: Watched) -> None:
+    for page in watched.pages:
+        text = httpx.get(page, timeout=10).text
+        ran = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=30)
+        own = [line for line in (ran.stdout + ran.stderr).splitlines() if "winnow_" in line]
+        assert not own, own
+        assert ran.returncode == 0, ran.stderr
+
+
+def test_alerts_are_silent_about_a_platform_that_is_well(watched: Watched) -> None:
+    """But for what was forced: all rules are evaluated, none fails, none that wakes somebody fires."""
+    groups = watched.groups()
+    assert {rule["health"] for group in groups for rule in group["rules"]} == {"ok"}
+    firing = list(watched.query('ALERTS{alertstate="firing",severity="critical"}'))
+    assert not firing, firing
