@@ -14,12 +14,14 @@ from grafana_foundation_sdk.builders.common import ReduceDataOptions, VizLegendO
 from grafana_foundation_sdk.models.common import LegendDisplayMode, LegendPlacement, VisibilityMode
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
+    DashboardLinkType,
     DataSourceRef,
     GridPos,
     Threshold,
     ThresholdsMode,
     VariableRefresh,
 )
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 WIDE, HALF, THIRD, SIXTH = 24, 12, 8, 4
@@ -63,7 +65,7 @@ def bars(title: str, unit: str, about: str, query: Query, *, warn: float, bad: f
 def rows_of(title: str, about: str, expression: str, span: int = HALF) -> Any:
     """Labels as a table."""
     panel = framed(table.Panel(), title, "none", about, span, TALL)
-    return panel.with_target(asked("A", expression, "").instant().format("table"))
+    return panel.with_target(asked("A", expression, "").instant().format(PromQueryFormat.TABLE))
 
 
 def asked(letter: str, expression: str, name: str) -> prometheus.Dataquery:
@@ -98,7 +100,7 @@ def board(
         .timezone("browser")
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .with_variable(dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
-        .link(dashboard.DashboardLink("Winnow").type("dashboards").tags(["winnow"]).as_dropdown(True))
+        .link(dashboard.DashboardLink("Winnow").type(DashboardLinkType.DASHBOARDS).tags(["winnow"]).as_dropdown(True))
     )
     for label, _, metric in (one.partition(" of ") for one in by):
         made.with_variable(choice(label, metric))
