@@ -15,7 +15,6 @@ from prometheus_client import Counter, Gauge
 from services.gateway.outcomes import Outcomes
 from winnow.catalogue import Catalogue
 from winnow.decisions import RECOMMEND, SIMILAR, TRENDING, Decision
-from winnow.serving.telemetry import begin
 
 BY = ["kind", "variant"]
 WHOLE, POORER, EMPTY = "whole", "poorer", "empty"
@@ -31,6 +30,16 @@ BITS = Counter("winnow_shown_popularity_bits_total", "Sum of log2(1 + acts latel
 DISTINCT = Gauge("winnow_shown_distinct_items", "Different items in this process's answers within the last hour")
 
 
+class Series:
+    """Of one kind of requests and one variant: looked up once, because a look-up costs more than the count."""
+
+    def __init__(self, kind: str, variant: str) -> None:
+        self.answers = {quality: ANSWERS.labels(quality, kind, variant) for quality in (WHOLE, POORER, EMPTY)}
+        self.items = ITEMS.labels(kind, variant)
+        self.weighed = WEIGHED.labels(kind, variant)
+        self.bits = BITS.labels(kind, variant)
+
+
 class Shown:
     """Of one gateway's answers, over the catalogue that the gateway follows."""
 
@@ -38,29 +47,32 @@ class Shown:
         self._catalogue = catalogue
         self._last = np.zeros(1024, np.uint32)  # by row of the catalogue: minute in which it was shown last
         self.outcomes = outcomes
+        self._series = {(kind, variant): Series(kind, variant) for kind in (RECOMMEND, SIMILAR, TRENDING)}
         DISTINCT.set_function(self.distinct)
-        begin(ANSWERS, quality=(WHOLE, POORER, EMPTY), kind=(RECOMMEND, SIMILAR, TRENDING), variant=(variant,))
 
     def answered(self, decision: Decision) -> None:
         """One answer leaves."""
-        quality = EMPTY if not len(decision.rows) else POORER if decision.skipped else WHOLE
-        ANSWERS.labels(quality, decision.kind, decision.variant).inc()
-        ITEMS.labels(decision.kind, decision.variant).inc(len(decision.rows))
-        self._weigh(decision)
-        self._mark(decision)
+        by = (decision.kind, decision.variant)
+        series = self._series.get(by) or self._series.setdefault(by, Series(*by))
+        series.answers[EMPTY if not len(decision.rows) else POORER if decision.skipped else WHOLE].inc()
         self.outcomes.shown(decision)
+        if not len(decision.rows):
+            return
+        series.items.inc(len(decision.rows))
+        self._weigh(decision, series)
+        self._mark(decision)
 
     def distinct(self) -> int:
         """Items shown lately."""
         return int(np.count_nonzero(self._last > minute() - LATELY_MIN))
 
-    def _weigh(self, decision: Decision) -> None:
+    def _weigh(self, decision: Decision, series: Series) -> None:
         candidates = decision.candidates
-        if not len(decision.rows) or POPULARITY not in candidates.source_names:
+        if POPULARITY not in candidates.source_names:
             return
         logs = candidates.scores[decision.rows, candidates.source_names.index(POPULARITY)]
-        BITS.labels(decision.kind, decision.variant).inc(float(logs.sum()) / math.log(2))
-        WEIGHED.labels(decision.kind, decision.variant).inc(len(logs))
+        series.bits.inc(float(logs.sum()) / math.log(2))
+        series.weighed.inc(len(logs))
 
     def _mark(self, decision: Decision) -> None:
         rows = self._catalogue.rows(decision.candidates.item_ids[decision.rows])
