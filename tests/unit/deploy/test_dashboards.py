@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import promql_parser
 import pytest
+import yaml
 
 from scripts.dashboards.__main__ import FOLDER, documents, text_of
 from tests.promql import boards, filled, queries
@@ -53,6 +57,15 @@ def test_every_query_is_promql_that_names_no_place() -> None:
         assert "$" not in query.expression
         for label in ("namespace", "pod", "cluster"):
             assert f"{label}=" not in query.expression
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is missing: make packages")
+def test_prometheus_takes_every_query(tmp_path: Path) -> None:
+    rules = [{"record": f"query:{n}", "expr": query.expression} for n, query in enumerate(queries())]
+    file = tmp_path / "queries.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}), encoding="utf-8")
+    ran = subprocess.run(["promtool", "check", "rules", file], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_a_variable_is_filled_and_a_regular_expression_is_not() -> None:
