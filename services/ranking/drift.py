@@ -1,131 +1,121 @@
-"""What happens to one request on its way: time, candidates and skips of each stage, and what comes out."""
+"""Watches how the scores that a bundle gives, and the features it is given, move away from what its training saw.
+
+Of the last half hour to hour; the histograms cost some microseconds a request. A bundle that brings no reference is
+compared with the first requests that it served, and the metric's label says so. Watches people's numbers and the click
+score, not categories.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
 
-from scripts.dashboards.panels import HALF, THIRD, board, graph, number
+import numpy as np
+from prometheus_client import REGISTRY
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
-STAGES = 'stage=~"$stage"'
+from winnow.drift import BINS, Reference, ks, psi, shares_of
+from winnow.types import Floats
 
+SCORE = "score"
+HALF_S = 1_800.0  # of the window: it holds one whole half and the part of the next that has passed
+LEAST = 200  # requests in the window before anything is said: fewer differ by chance alone
+FIRST = 500  # requests that stand in for a reference
 
-def dashboard() -> Any:
-    return board(
-        "funnel",
-        "Winnow / Funnel",
-        "One request, stage by stage. A stage has a time budget; an optional one that is late or fails is skipped.",
-        [("Stages", stages()), ("What comes out", out()), ("How wide it looks", wide())],
-        by=["stage of winnow_stage_seconds_count"],
-    )
-
-
-def stages() -> list[Any]:
-    bucket = f'sum by (le, stage) (rate(winnow_stage_seconds_bucket{{{STAGES},outcome="ok"}}[$__rate_interval]))'
-    seconds = f"sum by (stage) (rate(winnow_stage_seconds_sum{{{STAGES}}}[$__rate_interval]))"
-    return [
-        graph(
-            "p50 by stage", "s", "Of stages that were not skipped.", (f"histogram_quantile(0.5, {bucket})", "{{stage}}")
-        ),
-        graph(
-            "p99 by stage",
-            "s",
-            "Of stages that were not skipped. A line that meets its budget (200 or 400 ms) is about to be skips.",
-            (f"histogram_quantile(0.99, {bucket})", "{{stage}}"),
-            exemplars=True,
-        ),
-        graph(
-            "Where the time goes",
-            "percentunit",
-            "Each stage's part of all stages' time.",
-            (f"{seconds} / scalar(sum({seconds}))", "{{stage}}"),
-            span=THIRD,
-        ),
-        graph(
-            "Outcomes",
-            "reqps",
-            "ok, skipped (an answer went without it) and failed (the request failed with it).",
-            (f"sum by (outcome) (rate(winnow_stage_seconds_count{{{STAGES}}}[$__rate_interval]))", "{{outcome}}"),
-            span=THIRD,
-        ),
-        graph(
-            "Skipped, by stage",
-            "reqps",
-            "How often an answer went without it.",
-            (f"sum by (stage) (rate(winnow_stage_skipped_total{{{STAGES}}}[$__rate_interval]))", "{{stage}}"),
-            span=THIRD,
-        ),
-    ]
+Said = tuple[str, float, float]
+"""A signal, its PSI, its KS."""
 
 
-def out() -> list[Any]:
-    found = "sum by (le) (rate(winnow_candidates_bucket[$__rate_interval]))"
-    return [
-        graph(
-            "Answers by quality",
-            "reqps",
-            "whole; poorer: a stage or a source was skipped; empty: no item.",
-            ("sum by (quality) (rate(winnow_answers_total[$__rate_interval]))", "{{quality}}"),
-        ),
-        graph(
-            "Candidates that retrieval found",
-            "none",
-            "Quantiles. Few candidates: a narrow filter, somebody who has seen nearly all, or lost sources.",
-            (f"histogram_quantile(0.5, {found})", "half have fewer"),
-            (f"histogram_quantile(0.05, {found})", "one in twenty has fewer"),
-        ),
-        graph(
-            "Items per answer",
-            "none",
-            "Mean, by kind of request.",
-            (
-                (
-                    "sum by (kind) (rate(winnow_shown_items_total[$__rate_interval]))"
-                    " / sum by (kind) (rate(winnow_answers_total[$__rate_interval]))"
-                ),
-                "{{kind}}",
-            ),
-            span=HALF,
-        ),
-        graph(
-            "Share of poorer answers",
-            "percentunit",
-            "By kind of request.",
-            (
-                (
-                    'sum by (kind) (rate(winnow_answers_total{quality="poorer"}[$__rate_interval]))'
-                    " / sum by (kind) (rate(winnow_answers_total[$__rate_interval]))"
-                ),
-                "{{kind}}",
-            ),
-            span=HALF,
-        ),
-    ]
+class Drift:
+    """Of one bundle: signals are the click score of each candidate, and the numbers (names) of each person, in the order
+    of the reference. Thread-safe."""
+
+    def __init__(
+        self,
+        bundle: str,
+        names: Sequence[str],
+        reference: Reference | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.bundle = bundle
+        self.origin = "training" if reference is not None else "first_served"
+        self._names = (SCORE, *names)
+        self._reference = reference
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._first: list[tuple[Floats, Floats]] = []
+        self._counts = np.zeros((2, len(self._names), BINS), np.int64)  # of this half, and of the one before
+        self._requests = [0, 0]
+        self._since = clock()
+
+    def observe(self, scores: Floats, numbers: Floats) -> None:
+        """One request: scores (n,) of its candidates, numbers (s,) of its person as the model reads them."""
+        with self._lock:
+            if self._reference is None:
+                self._learn(scores, numbers)
+                return
+            self._turn()
+            self._counts[0, 0] += self._reference.count_one(0, scores)
+            self._counts[0, 1:] += self._reference.count(np.concatenate([[0.0], numbers])[None])[1:]
+            self._requests[0] += 1
+
+    def said(self) -> list[Said]:
+        """Of every signal, once enough was seen."""
+        with self._lock:
+            if self._reference is None:
+                return []
+            self._turn()
+            if sum(self._requests) < LEAST:
+                return []
+            expected, seen = self._reference.shares, shares_of(self._counts.sum(axis=0))
+            return list(zip(self._names, psi(expected, seen).tolist(), ks(expected, seen).tolist(), strict=True))
+
+    def _learn(self, scores: Floats, numbers: Floats) -> None:
+        self._first.append((scores.copy(), numbers.copy()))
+        if len(self._first) == FIRST:
+            people = np.stack([own for _, own in self._first])
+            columns = [np.concatenate([given for given, _ in self._first]), *people.T]
+            self._reference = Reference.of(self._names, columns)
+            self._first.clear()
+
+    def _turn(self) -> None:
+        """The half that is over becomes the one before, and two that are over are forgotten."""
+        halves = int((self._clock() - self._since) / HALF_S)
+        for _ in range(min(halves, 2)):
+            self._counts[1], self._counts[0] = self._counts[0], 0
+            self._requests = [0, self._requests[0]]
+        self._since += halves * HALF_S
 
 
-def wide() -> list[Any]:
-    bits = "sum by (kind) (rate(winnow_shown_popularity_bits_total[$__rate_interval]))"
-    weighed = "sum by (kind) (rate(winnow_shown_weighed_items_total[$__rate_interval]))"
-    return [
-        number(
-            "Coverage",
-            "percentunit",
-            "Different items shown within an hour by the gateway that showed most, of all items.",
-            "max(winnow_shown_distinct_items) / max(winnow_catalogue_items)",
-            warn=0.05,
-            bad=0.01,
-        ),
-        graph(
-            "Different items shown within an hour",
-            "none",
-            "By gateway: they do not add up, because gateways show the same items.",
-            ("max by (instance) (winnow_shown_distinct_items)", "{{instance}}"),
-            span=10,
-        ),
-        graph(
-            "Novelty",
-            "none",
-            "Mean of -log2 of the share of recent acts of each item shown, in bits: higher is less well known.",
-            (f"scalar(log2(max(winnow_popularity_acts))) - {bits} / {weighed}", "{{kind}}"),
-            span=10,
-        ),
-    ]
+def arranged(reference: Reference, names: Sequence[str]) -> Reference:
+    """The same for these signals in this order. ValueError where one is missing."""
+    rows = [reference.names.index(name) for name in names]
+    return Reference(tuple(names), reference.edges[rows], reference.shares[rows])
+
+
+class Shown(Collector):
+    """What Prometheus sees: of the bundle that serves, and of no other."""
+
+    def __init__(self) -> None:
+        self.drift: Drift | None = None
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        labels = ["bundle", "signal", "reference"]
+        stability = GaugeMetricFamily(
+            "winnow_drift_psi", "Population stability index of a signal against its reference", labels=labels
+        )
+        distance = GaugeMetricFamily(
+            "winnow_drift_ks", "Largest difference of the distributions of a signal and its reference", labels=labels
+        )
+        if (drift := self.drift) is not None:
+            for signal, moved, apart in drift.said():
+                stability.add_metric([drift.bundle, signal, drift.origin], moved)
+                distance.add_metric([drift.bundle, signal, drift.origin], apart)
+        return [stability, distance]
+
+
+SHOWN = Shown()
+REGISTRY.register(SHOWN)
