@@ -271,3 +271,20 @@ def sections(page: Path) -> dict[str, str]:
     """Text by anchor, as GitHub makes anchors of headings."""
     parts = re.split(r"^### (.+)$", page.read_text("utf-8"), flags=re.MULTILINE)
     return {title.strip().lower(): text for title, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def test_every_link_of_the_runbooks_leads_somewhere() -> None:
+    page = ROOT / "docs" / "runbooks.md"
+    links = re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text("utf-8"))
+    assert len(links) > 20
+    for path, anchor in links:
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), path
+        if anchor:
+            assert anchor in anchors(target), f"{path}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Of all headings: lower case, blanks as hyphens, without punctuation."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
