@@ -27,7 +27,7 @@ from tests.promql import rule_files
 from tests.tritons import serving
 
 SCRAPE_S = 0.5
-LOAD_S = 8.0
+LOAD_S = 6.0
 SCRAPED = ("stream", "schedule", "prometheus", *INNER)
 
 

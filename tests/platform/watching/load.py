@@ -15,7 +15,7 @@ from cli.schedule import Metrics as JobMetrics
 from cli.schedule import Turn
 from jobs.progress import Metrics as StreamMetrics
 
-PEOPLE = [f"u{n}" for n in range(100)]
+PEOPLE = [f"u{n}" for n in range(60)]
 QUERIES = ("features", "aggregates")
 
 
