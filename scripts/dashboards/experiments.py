@@ -142,7 +142,7 @@ def bundles() -> list[Any]:
 
 def shown() -> list[Any]:
     every = "$__rate_interval"
-    bits = f"sum by (variant) (rate(winnow_shown_popularity_bits_total{{{OF}}}[{every}]))"
+    bits = f"sum by (variant) (rate(winnow_shown_popularity_log2_total{{{OF}}}[{every}]))"
     weighed = f"sum by (variant) (rate(winnow_shown_weighed_items_total{{{OF}}}[{every}]))"
     poorer = f'sum by (variant) (rate(winnow_answers_total{{{OF},quality="poorer"}}[{every}]))'
     return [

@@ -103,7 +103,7 @@ def out() -> list[Any]:
 
 
 def wide() -> list[Any]:
-    bits = "sum by (kind) (rate(winnow_shown_popularity_bits_total[$__rate_interval]))"
+    bits = "sum by (kind) (rate(winnow_shown_popularity_log2_total[$__rate_interval]))"
     weighed = "sum by (kind) (rate(winnow_shown_weighed_items_total[$__rate_interval]))"
     return [
         number(

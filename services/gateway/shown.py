@@ -26,7 +26,7 @@ ANSWERS = Counter(
 )
 ITEMS = Counter("winnow_shown_items_total", "Items in answers", BY)
 WEIGHED = Counter("winnow_shown_weighed_items_total", "Items in answers whose popularity is known", BY)
-BITS = Counter("winnow_shown_popularity_bits_total", "Sum of log2(1 + acts lately) of those items", BY)
+BITS = Counter("winnow_shown_popularity_log2_total", "Sum of log2(1 + acts lately) of those items", BY)
 DISTINCT = Gauge("winnow_shown_distinct_items", "Different items in this process's answers within the last hour")
 
 

@@ -70,7 +70,7 @@ def test_items_that_the_catalogue_does_not_know_are_no_coverage(shown: Shown) ->
 
 
 def test_popularity_is_in_bits(shown: Shown) -> None:
-    before = count("winnow_shown_popularity_bits_total"), count("winnow_shown_weighed_items_total")
+    before = count("winnow_shown_popularity_log2_total"), count("winnow_shown_weighed_items_total")
     shown.answered(decision(candidates=of([1, 2], acts=7), predictions=None, rows=np.arange(2)))
-    assert count("winnow_shown_popularity_bits_total") - before[0] == pytest.approx(6)  # two of log2(1 + 7)
+    assert count("winnow_shown_popularity_log2_total") - before[0] == pytest.approx(6)  # two of log2(1 + 7)
     assert count("winnow_shown_weighed_items_total") - before[1] == 2
