@@ -97,7 +97,7 @@ clean: ## remove build/ and caches; .venv stays
 	@rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .schemathesis
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-# Programs of Debian that the parts beside Winnow are: Redis, and Java for Spark.
+# Programs of Debian that the parts beside Winnow are: Redis, Java for Spark, Prometheus.
 .PHONY: packages triton helm
 triton: core
 	@$(PYTHON) scripts/triton.py
@@ -107,7 +107,7 @@ helm: core
 	@$(PYTHON) scripts/helm.py
 
 packages:
-	@scripts/debian.sh redis-server=redis-server java=default-jre-headless
+	@scripts/debian.sh redis-server=redis-server java=default-jre-headless prometheus=prometheus
 
 # The parts of `check`, each a target so that one can be run alone.
 .PHONY: lint types walls generated
@@ -125,6 +125,7 @@ walls: setup
 
 generated: setup
 	@$(PYTHON) scripts/proto.py --check
+	@$(PYTHON) -m scripts.dashboards --check
 	@echo "generated: current"
 
 $(PYTHON):

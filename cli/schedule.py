@@ -64,12 +64,12 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.runs = Counter("winnow_job_runs", "Turns of a job", ["job", "outcome"], registry=self.registry)
-        self.seconds = Gauge("winnow_job_seconds", "Of a job's last turn", ["job"], registry=self.registry)
+        self.runs = Counter("winnow_job_runs", "Turns of a job", ["task", "outcome"], registry=self.registry)
+        self.seconds = Gauge("winnow_job_seconds", "Of a job's last turn", ["task"], registry=self.registry)
         self.success = Gauge(
-            "winnow_job_last_success_timestamp_seconds", "When a job was last done", ["job"], registry=self.registry
+            "winnow_job_last_success_timestamp_seconds", "When a job was last done", ["task"], registry=self.registry
         )
-        self.running = Gauge("winnow_job_running", "1 while a job runs", ["job"], registry=self.registry)
+        self.running = Gauge("winnow_job_running", "1 while a job runs", ["task"], registry=self.registry)
 
     def count(self, job: str, turn: Turn) -> None:
         self.runs.labels(job, turn.outcome).inc()

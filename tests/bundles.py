@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from tests.graphs import DIM, EMBEDDING, HIDDEN, Ranker, item_tower, user_tower
 from winnow.artifacts import Bundle, seal, write_vocabularies
+from winnow.drift import Reference
 from winnow.features import (
     ITEM_TOWER,
     RANKER_ITEM,
@@ -195,6 +196,13 @@ def tiny_retrieval_bundle(path: Path, items: Sequence[Item], *, index: str = "fl
     return seal(path, "retrieval", facts=facts, metrics={"hr_at_10": 0.1}, data={"name": "tiny", "seed": seed})
 
 
+def reference_of(schema: Schema, people: Sequence[UserView], samples: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    """What a made-up training saw: the samples' scores, and these people's numbers."""
+    names = [feature.name for feature in schema.numeric]
+    columns = [samples["cross.out.heads"][..., 0].ravel(), *schema.encode(people)[1].T]
+    return Reference.of(("score", *names), columns).to_json()
+
+
 def tiny_ranking_bundle(path: Path, items: Sequence[Item], *, seed: int = 0) -> Bundle:
     """Write, seal and open a ranking bundle over these items in the folder `path`."""
     path.mkdir(parents=True, exist_ok=True)
@@ -230,5 +238,6 @@ def tiny_ranking_bundle(path: Path, items: Sequence[Item], *, seed: int = 0) -> 
         "stats_at": STATS_AT.timestamp(),
         "retrieval": "",
         "clock": "real",
+        "reference": reference_of(user_schema, people, samples | run_model(path, "cross", cross)),
     }
     return seal(path, "ranking", facts=facts, metrics={"auc_click": 0.6}, data={"name": "tiny", "seed": seed})

@@ -28,7 +28,13 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def write_bundle(
-    model: Dlrm, impressions: Impressions, target: Path, *, metrics: Mapping[str, float], seed: int
+    model: Dlrm,
+    impressions: Impressions,
+    target: Path,
+    *,
+    metrics: Mapping[str, float],
+    seed: int,
+    reference: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """Write and seal; the bundle is `target/<its id>`. ValueError when the graphs do not compute what torch does."""
     path = target / ".ranking"
@@ -41,6 +47,8 @@ def write_bundle(
     np.savez(path / "samples.npz", **samples(model, impressions, path))  # type: ignore[arg-type]
     kept = {name: facts[name] for name in ("schemas", "candidates", "stats_at", "retrieval", "clock")}
     sizes = {"user_vectors": model.U, "item_vectors": model.I, "embedding": EMBEDDING, "hidden": HIDDEN}
+    if reference:
+        kept["reference"] = reference
     data = {name: facts[name] for name in ("snapshot", "key", "moments")} | {"name": facts["dataset"], "seed": seed}
     return settle(seal(path, "ranking", facts=kept | {"sizes": sizes}, metrics=metrics, data=data), target)
 

@@ -26,6 +26,7 @@ from training.metrics import auc, calibration_error, list_ndcg, log_loss
 from training.models.dlrm import Dlrm, Range, Regularisation
 from training.ranking_bundle import write_bundle
 from training.ranking_loss import LossWeights, loss_of
+from training.reference import reference_of
 from training.split import Mask
 from winnow.artifacts import Bundle
 from winnow.errors import NotFound
@@ -80,7 +81,8 @@ def train(
             return None
         model.cpu().eval()
         metrics = calibrate(model, impressions)
-        return write_bundle(model, impressions, target, metrics=metrics, seed=settings.loop.seed)
+        reference = reference_of(impressions, lambda lists: clicks_of(model, impressions, lists))
+        return write_bundle(model, impressions, target, metrics=metrics, seed=settings.loop.seed, reference=reference)
 
 
 def paced(settings: RankingSettings, lists: int) -> RankingSettings:
@@ -178,6 +180,13 @@ def logits_of(model: Dlrm, impressions: Impressions, lists: Lists) -> Floats:
         moments = np.arange(start, min(start + MEASURED, len(lists)))
         found.append(batch_logits(model, impressions, lists, moments))
     return np.concatenate(found)
+
+
+@torch.no_grad()
+def clicks_of(model: Dlrm, impressions: Impressions, lists: Lists) -> Floats:
+    """(r,) calibrated P(click) of all rows of whole lists."""
+    clicks: Floats = model.calibrated(torch.from_numpy(logits_of(model, impressions, lists)))[:, 0].numpy()
+    return clicks
 
 
 def batch_logits(model: Dlrm, impressions: Impressions, lists: Lists, moments: Rows) -> Floats:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from winnow.errors import WinnowError
 from winnow.filters import ATTRIBUTE, All, Any, Filter, Not, Op, Term, texts_of
 from winnow.ports import Features
+from winnow.serving.telemetry import CATALOGUE_ITEMS, CATALOGUE_POSITION
 from winnow.types import CataloguePage, Item, strings
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,8 @@ class Catalogue:
     def advance(self, watermark: int, *, complete: bool) -> None:
         """Everything up to `watermark` is written; `complete`: nothing newer was there."""
         self.watermark = watermark
+        CATALOGUE_POSITION.set(watermark)
+        CATALOGUE_ITEMS.set(len(self._items))
         if complete:
             self.complete.set()
         self._moved.set()

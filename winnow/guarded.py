@@ -15,6 +15,7 @@ from typing import TypeVar
 from winnow.breaker import Breaker, Permit
 from winnow.errors import DeadlineExceeded, Unavailable, WinnowError
 from winnow.pipeline import remaining_s
+from winnow.serving.telemetry import BREAKER_OPEN
 
 FAILURES = 5  # in a row
 OPEN_S = 0.5
@@ -32,6 +33,7 @@ class Guarded:
     def __init__(self, name: str, *, failures: int = FAILURES, open_s: float = OPEN_S) -> None:
         self._name = name
         self._breaker = Breaker(name, failures=failures, open_s=open_s)
+        BREAKER_OPEN.labels(peer=name).set_function(lambda: float(self._breaker.state != "closed"))
         self._probe: asyncio.Task[None] | None = None  # held here, or it could be collected while it runs
 
     async def __call__(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -74,7 +74,7 @@ class HotStore:
         self._client: Any = connect(url, timeout_s)
 
     def mark(self) -> Mark | None:
-        with translated():
+        with translated("read_mark"):
             return Mark.read(self._client.get(MARK))
 
     def run_id(self) -> str:
@@ -90,7 +90,7 @@ class HotStore:
         if move is not None:
             before, after = move
             pipe.execute_command("EVAL", MOVE, 1, MARK, bytes(before) if before else b"", bytes(after))
-        with translated():
+        with translated("write_states"):
             replies = pipe.execute()
         return move is None or replies[-1] == 1
 
@@ -110,7 +110,7 @@ class HotStore:
     def known(self, people: Sequence[Person]) -> tuple[Mark | None, dict[Person, HotState | str]]:
         """The mark, and what is kept under each of these users or sessions: a state, or the user id that a session
         belongs to. Nothing that is not of the mark's log. One moment's answer."""
-        with translated():
+        with translated("read_states"):
             word, *words = self._client.mget([MARK, *map(key_of, people)])
         mark, known = Mark.read(word), {}
         for person, packed in zip(people, words, strict=True):
@@ -120,7 +120,7 @@ class HotStore:
 
     def tell(self, watermark: int) -> None:
         """Add a write of the catalogue to the stream: the item log's position then."""
-        with translated():
+        with translated("tell_items"):
             self._client.xadd(CHANGES, {"watermark": watermark}, maxlen=CHANGES_KEPT, approximate=True)
 
     def close(self) -> None:

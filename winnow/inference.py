@@ -24,6 +24,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort
 from winnow.artifacts import Bundle
 from winnow.errors import BundleRefused
 from winnow.features import Schema
+from winnow.serving.backends import ONNX, asked
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -97,11 +98,23 @@ class OnnxModel:
         return dict(zip(self._outputs, outputs, strict=True))
 
 
+class Timed:
+    """A model in this process whose runs are measured, as those of its part."""
+
+    def __init__(self, model: Model, part: str) -> None:
+        self._model = model
+        self._part = part
+
+    def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        with asked(ONNX, self._part):
+            return self._model.run(inputs)
+
+
 class InProcess:
     """The host that every process has."""
 
     def load(self, bundle: Bundle, parts: Sequence[str]) -> dict[str, Model]:
-        return {part: OnnxModel(bundle.file(f"{part}.onnx")) for part in parts}
+        return {part: Timed(OnnxModel(bundle.file(f"{part}.onnx")), part) for part in parts}
 
     def close(self) -> None:
         """Sessions end with whoever holds them."""

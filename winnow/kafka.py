@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
@@ -18,6 +18,7 @@ from kafka.net.compat import KafkaNetClient  # type: ignore[import-untyped]
 from kafka.structs import OffsetAndMetadata, TopicPartition  # type: ignore[import-untyped]
 
 from winnow.errors import FailedPrecondition, PayloadTooLarge, Unavailable
+from winnow.serving.backends import KAFKA, asked
 from winnow.topics import MAX_MESSAGE_BYTES, Message, Offsets, Placed, Record, Topic
 from winnow.tracing import TRACEPARENT, TRACESTATE, Kind, Shared, carried_by, carrying
 
@@ -30,6 +31,7 @@ PROCESS_S = 300.0  # between two polls of a consumer
 CLOSE_S = 1.0
 STALL_S = 30.0  # without a message, although there must be more
 RETRY_S = 2.0  # at most between two attempts to connect
+MEASURED = ("connect", "produce", "commit", "administer")
 
 TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 FORBIDDEN = (
@@ -279,7 +281,13 @@ def millis(seconds: float) -> int:
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """The client's errors as the platform's."""
+    """The client's errors as the platform's; what is no wait for others' records is measured."""
+    with asked(KAFKA, doing) if doing in MEASURED else nullcontext(), meant(doing):
+        yield
+
+
+@contextmanager
+def meant(doing: str) -> Iterator[None]:
     try:
         yield
     except TOO_LARGE as wrong:

@@ -131,6 +131,14 @@ def name_of(bundle: Bundle, part: str) -> str:
     return f"{bundle.kind}-{part}-{bundle.id}"
 
 
+def part_of(name: str) -> str:
+    """The part that a model of this name is; "other" where it is none of `name_of`."""
+    match name.split("-"):
+        case [_, part, _]:
+            return part
+    return "other"
+
+
 def replace(file: Path, text: str) -> None:
     """At once, so that nobody reads half of it."""
     part = file.with_name(f".{file.name}-{uuid4().hex[:8]}")

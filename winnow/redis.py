@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from redis import Redis, exceptions
@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from winnow.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from winnow.serving.backends import REDIS, asked
 
 
 def connect(url: str, timeout_s: float) -> Redis:
@@ -50,8 +51,15 @@ RECEIVE_BYTES = 256 * 1024
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """DeadlineExceeded where Redis did not answer in time, Unavailable for all else that it or the network says."""
+def translated(doing: str = "") -> Iterator[None]:
+    """DeadlineExceeded where Redis did not answer in time, Unavailable for all else that it or the network says. What is
+    being done, where it is said, is measured under that name."""
+    with asked(REDIS, doing) if doing else nullcontext(), meant():
+        yield
+
+
+@contextmanager
+def meant() -> Iterator[None]:
     try:
         yield
     except (exceptions.TimeoutError, TimeoutError) as late:
@@ -77,7 +85,7 @@ class Hashes:
 
     def __call__(self, wanted: Sequence[tuple[bytes, Sequence[bytes]]]) -> Sequence[Sequence[bytes | None]]:
         request = b"".join([self._hmget(key, fields) for key, fields in wanted])
-        with translated(), self._lock:
+        with translated("read_features"), self._lock:
             try:
                 return self._exchange(request, len(wanted))
             except (exceptions.ConnectionError, ConnectionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +23,16 @@ from winnow.eventlog import Log
 from winnow.home import check_complete, events_folder, hot_log_file, items_folder, users_folder
 from winnow.hot_store import HotStore
 from winnow.messages import event_key, event_value, item_key, item_value
+from winnow.serving.backends import KAFKA, REDIS, expect
+from winnow.serving.telemetry import (
+    ACKNOWLEDGED,
+    FORWARDED,
+    HOT_WRITES,
+    ITEM_CHANGES,
+    ITEM_LOG_POSITION,
+    NEWEST_EVENT,
+    begin,
+)
 from winnow.topics import EVENTS as EVENT_TOPIC
 from winnow.topics import ITEMS as ITEM_TOPIC
 from winnow.topics import Topic
@@ -37,6 +48,7 @@ def build(settings: Settings) -> FeatureService:
     happened = events.whole((*COLUMNS, "event_id"))
     people = People(journal(happened), traits(settings.home))
     catalogue = ItemLog(items.whole())
+    watch(settings, people, catalogue)
     return FeatureService(
         events,
         items,
@@ -48,6 +60,20 @@ def build(settings: Settings) -> FeatureService:
         items_onward=onward(settings, items, ITEM_TOPIC, item_key, item_value, True),
         onward_s=settings.forward_wait_ms * MS,
     )
+
+
+def watch(settings: Settings, people: People, catalogue: ItemLog) -> None:
+    """Show how new all this is, and what may fail from now on. A client's clock may be ahead, the metric is not."""
+    NEWEST_EVENT.set_function(lambda: min(people.newest_at, time.time()))
+    ITEM_LOG_POSITION.set_function(lambda: catalogue.watermark)
+    begin(ACKNOWLEDGED, by=("disk", "broker") if settings.kafka_bootstrap else ("disk",))
+    if settings.redis_url:
+        begin(HOT_WRITES, outcome=("written", "late", "away"))
+        begin(ITEM_CHANGES, outcome=("told", "away"))
+        expect(REDIS, ["write_states", "tell_items"])
+    if settings.kafka_bootstrap:
+        begin(FORWARDED, topic=(EVENT_TOPIC.name, ITEM_TOPIC.name))
+        expect(KAFKA, ["connect", "produce"])
 
 
 def onward(settings: Settings, log: Log, topic: Topic, key: Key, value: Value, imports: bool) -> Forwarding:

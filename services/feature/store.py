@@ -27,10 +27,12 @@ NOTHING = Acts(
 
 
 class People:
-    """States by person. `watermark` is the log position up to which they are complete."""
+    """States by person. `watermark` is the log position up to which they are complete, `newest_at` when the newest event
+    happened, seconds since 1970."""
 
     def __init__(self, log: Journal, traits: Mapping[str, Mapping[str, str]]) -> None:
         self.watermark = len(log.acts) + len(log.impressions)
+        self.newest_at = max((float(some.at.max()) for some in (log.acts, log.impressions) if len(some)), default=0.0)
         self._log = log
         self._traits = traits
         users = len(log.user_ids)
@@ -76,6 +78,7 @@ class People:
             row = self._row(event, position)
             if event.type is not EventType.IMPRESSION:
                 self._newest.setdefault(row, []).append(self._columns(row, event, position))
+            self.newest_at = max(self.newest_at, event.occurred_at.timestamp())
         self.watermark = max(self.watermark, last)
 
     def item_ids(self, rows: Rows) -> Strings:

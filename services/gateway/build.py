@@ -14,6 +14,7 @@ from services.gateway.settings import MS, Settings
 from services.gateway.spool import Spool
 from services.gateway.stand_in import HotStates, StandIn
 from services.gateway.to_disk import ToDisk
+from services.gateway.zeros import begin_at_zero
 from winnow.audit.acts import Unaudited
 from winnow.audit.ledger import ledger
 from winnow.catalogue import Catalogue
@@ -31,6 +32,7 @@ def build(
     stand_in: StandIn | None = None,
 ) -> Gateway:
     """The gateway over a catalogue that the caller keeps current."""
+    begin_at_zero(settings)
     popular = Popular(catalogue, settings.popular_items)
     inner = Inner(features, retrieval, ranking, explanation, popular, settings, stand_in)
     audit = ledger(settings, "gateway") if settings.audit else Unaudited()

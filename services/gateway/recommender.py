@@ -20,7 +20,9 @@ from services.gateway.arrange import arrange, weigh_words
 from services.gateway.audited import CATALOGUE_WRITE, written_items
 from services.gateway.decisions import DecisionLog
 from services.gateway.inner import FEATURE, RANKING, RETRIEVAL, Inner, Reasons
+from services.gateway.outcomes import Outcomes
 from services.gateway.settings import Settings
+from services.gateway.shown import Shown
 from winnow.audit.acts import Act, acted
 from winnow.audit.asked import asked
 from winnow.catalogue import Catalogue, Rows
@@ -84,6 +86,7 @@ class Gateway:
         self._settings = settings
         self._was_ready = False
         self.decisions = decisions
+        self._shown = Shown(catalogue, Outcomes(settings.outcome_pages), VARIANT)
         self.popular = inner.popular
 
     async def recommend(self, requests: Sequence[RecommendRequest]) -> list[Answer]:
@@ -125,6 +128,7 @@ class Gateway:
     async def record(self, events: Sequence[Event]) -> Receipt:
         check_size(events, MAX_EVENTS, "events")
         receipt = await self._write("record", self._inner.features.record(events))
+        self._shown.outcomes.happened(events)
         EVENTS.labels(outcome="accepted").inc(receipt.accepted)
         EVENTS.labels(outcome="duplicate").inc(receipt.duplicates)
         return replace(receipt, token=token_of(receipt.watermark))
@@ -312,23 +316,23 @@ class Gateway:
         """Nothing is left to chance yet: what is shown was sure to be shown."""
         now = datetime.now(UTC)
         for answer, user, context, slate in zip(answers, users, contexts, slates, strict=True):
-            self.decisions.log(
-                Decision(
-                    request_id=answer.request_id,
-                    at=now,
-                    kind=kind,
-                    user=user,
-                    context=context,
-                    candidates=slate.candidates,
-                    predictions=slate.predictions,
-                    rows=slate.rows,
-                    propensities=np.ones(len(slate.rows), np.float32),
-                    offset=slate.offset,
-                    variant=answer.variant,
-                    skipped=answer.skipped,
-                    watermarks=answer.watermarks,
-                )
+            decision = Decision(
+                request_id=answer.request_id,
+                at=now,
+                kind=kind,
+                user=user,
+                context=context,
+                candidates=slate.candidates,
+                predictions=slate.predictions,
+                rows=slate.rows,
+                propensities=np.ones(len(slate.rows), np.float32),
+                offset=slate.offset,
+                variant=answer.variant,
+                skipped=answer.skipped,
+                watermarks=answer.watermarks,
             )
+            self.decisions.log(decision)
+            self._shown.answered(decision)
 
     def _lines(self, slate: Slate, reasons: Reasons) -> tuple[Recommended, ...]:
         candidates, predictions = slate.candidates, slate.predictions

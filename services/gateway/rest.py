@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import orjson
-from fastapi import FastAPI, Path, Query, Response
+from fastapi import FastAPI, Path, Query, Request, Response
 
 from services.gateway import problems
 from services.gateway.answers import (
@@ -163,9 +163,9 @@ def operations(app: FastAPI, port: Recommender) -> None:
         return json({"status": "ready"})
 
     @app.get("/metrics", tags=["operate"], response_class=Response, responses=METRICS)
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
         """Prometheus metrics."""
-        body, headers = metrics_page()
+        body, headers = metrics_page(request.headers.get("accept", ""))
         return Response(body, headers=dict(headers))
 
 

@@ -53,6 +53,9 @@ class Settings(AuthSettings, AuditSettings, TraceSettings):
         2**30, ge=2**16, description="of decisions on disk: kept, or waiting for the broker"
     )
     decision_free_bytes: int = Field(256 * 2**20, ge=0, description="left free on the disk: events need room too")
+    outcome_pages: int = Field(
+        50_000, ge=1, le=10_000_000, description="newest answers that events are attributed to, about 0.6 KB each"
+    )
     body_s: float = Field(10.0, gt=0, description="how long a request's body may take to arrive")
 
     def budget_s(self, stage: str, requests: int = 1) -> float:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from services.ranking.drift import SCORE, arranged
 from winnow.artifacts import Bundle
+from winnow.drift import Reference
 from winnow.errors import BundleRefused
 from winnow.features import ItemStats, Schema
 from winnow.inference import Model, ModelHost, check_samples, check_tables
@@ -33,6 +36,7 @@ class RankingBundle:
     hidden: int
     stats: Mapping[str, ItemStats]
     stats_at: float
+    reference: Reference | None = None  # of its scores and of people's numbers, where the bundle brings one
 
 
 def load(bundle: Bundle, host: ModelHost) -> RankingBundle:
@@ -65,6 +69,7 @@ def _load(bundle: Bundle, host: ModelHost) -> RankingBundle:
         hidden=sizes["hidden"],
         stats=read_stats(bundle.file("stats.parquet")),
         stats_at=float(facts["stats_at"]),
+        reference=read_reference(facts.get("reference"), schemas["user"]),
     )
     check_shapes(loaded, sizes["user_vectors"])
     return loaded
@@ -94,6 +99,13 @@ def nobody(schema: Schema) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.
     """The encoding of something of which nothing is known: every value missing."""
     numbers = np.asarray([[feature.default for feature in schema.numeric]], np.float32)
     return {"ids": np.zeros((1, schema.width), np.int64), "numbers": numbers}
+
+
+def read_reference(document: Mapping[str, Any] | None, user: Schema) -> Reference | None:
+    """What training saw of the signals that are watched; ValueError where it does not say all of them."""
+    if document is None:
+        return None
+    return arranged(Reference.from_json(document), (SCORE, *(feature.name for feature in user.numeric)))
 
 
 def read_stats(file: Path) -> dict[str, ItemStats]:

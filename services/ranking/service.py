@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.ranking.bundle import RankingBundle
+from services.ranking.drift import SHOWN, Drift
 from services.ranking.item_states import ItemStates
 from winnow.catalogue import Catalogue, Rows
 from winnow.errors import FailedPrecondition, InvalidArgument
@@ -34,6 +35,7 @@ class Model:
 
     bundle: RankingBundle
     items: ItemStates
+    drift: Drift
     as_of: int  # changes of the catalogue that the service had been told of when this was begun
 
 
@@ -87,13 +89,15 @@ class RankingService:
 
     def load(self, bundle: RankingBundle) -> Model:
         """Put a bundle beside the catalogue: every item through item_net. Takes seconds, so run it in a thread."""
-        model = Model(bundle, ItemStates(bundle, self._catalogue), as_of=self._changes)
+        drift = Drift(bundle.id, [feature.name for feature in bundle.user_schema.numeric], bundle.reference)
+        model = Model(bundle, ItemStates(bundle, self._catalogue), drift, as_of=self._changes)
         model.items.absorb(model.items.stale())
         return model
 
     def use(self, model: Model) -> None:
         """Serve this model from the next request on. Called on the event loop."""
         self._model = model
+        SHOWN.drift = model.drift
         if model.as_of != self._changes:
             self._upkeep.changed(np.empty(0, np.int64))
 
@@ -134,6 +138,7 @@ class RankingService:
             heads = self._meet(model, user, model.items.places(asked.rows[n]), candidates)
             wanted = weights(query.objectives) if query.objectives else self._default
             vector = schema.vector(values[n], asked.catalogue) if query.vector else None
+            model.drift.observe(heads[:, 0], numbers[n])
             answers.append(Predictions(heads, heads @ wanted, bundle.id, vector))
         return answers
 

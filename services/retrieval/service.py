@@ -24,6 +24,7 @@ from winnow.errors import FailedPrecondition, InvalidArgument, NotFound, WinnowE
 from winnow.filters import Filter
 from winnow.ports import RetrieveQuery
 from winnow.requests import Readiness
+from winnow.serving.telemetry import POPULARITY_ACTS
 from winnow.types import Candidates, UserState
 from winnow.worker import Upkeep, Worker
 
@@ -115,6 +116,7 @@ class RetrievalService:
     def use(self, model: Model) -> None:
         """Serve this model from the next request on. Called on the event loop."""
         self._model = model
+        POPULARITY_ACTS.set(float(model.bundle.recent.sum()) + len(model.bundle.recent))
         self._reopen()
         if model.as_of != self._changes:
             self._upkeep.changed(np.empty(0, np.int64))

@@ -31,6 +31,6 @@ def test_the_scheduler_runs_outlives_a_job_that_fails_and_ends(tmp_path: Path) -
         assert job["words"] == ("error: no retrieval model is promoted; run winnow train retrieval --promote first")
         assert job["due"] > time.time() + 600
         with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=5) as page:
-            assert 'winnow_job_runs_total{job="refresh",outcome="failed"} 1.0' in page.read().decode()
+            assert 'winnow_job_runs_total{outcome="failed",task="refresh"} 1.0' in page.read().decode()
         assert scheduler.process.is_running()
     assert find(program) is None

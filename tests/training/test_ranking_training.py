@@ -24,6 +24,7 @@ from training.ranking_loss import LossWeights, list_loss, loss_of
 from training.split import split
 from training.train_ranking import RankingSettings, fit_ranker, logits_of, train
 from winnow.artifacts import Bundle, open_bundle
+from winnow.drift import shares_of
 from winnow.inference import InProcess, OnnxModel, check_samples
 
 QUICK = RankingSettings(loop=LoopSettings(epochs=12, lr=3e-3, weight_decay=1e-2, warmup_steps=5), moments=64, threads=1)
@@ -68,6 +69,16 @@ def test_the_bundle_is_one_that_serving_takes(bundle: Bundle, lists: Impressions
     check_samples(bundle.file("samples.npz"), {"plain": OnnxModel(bundle.file("plain.onnx"))})
     assert bundle.facts["retrieval"] == lists.facts["retrieval"]
     assert bundle.file("stats.parquet").read_bytes() == (lists.path / "stats.parquet").read_bytes()
+
+
+def test_the_bundle_keeps_what_its_training_saw(bundle: Bundle, lists: Impressions) -> None:
+    reference = load_for_serving(open_bundle(bundle.path, "ranking"), InProcess()).reference
+    assert reference is not None
+    assert reference.names == ("score", *(feature.name for feature in lists.schemas.user.numeric))
+    numbers = lists.calibrate.user_numbers
+    seen = shares_of(reference.count(np.concatenate([np.zeros((len(numbers), 1)), numbers], axis=1)))
+    assert np.allclose(seen[1:], reference.shares[1:], atol=1e-5)
+    assert reference.shares[0].max() < 0.2, "scores are parted into tenths"
 
 
 def test_thinned_lists_still_teach_the_base_rate(lists: Impressions) -> None:

@@ -39,6 +39,7 @@ class BundleFollower(Generic[M]):
         self._failed: Version | None = None
         self._again_at = 0.0  # on the monotonic clock
         self._away = False
+        BUNDLES_REFUSED.labels(kind=kind)
 
     async def look(self) -> bool:
         """Look once; True when another bundle serves now."""
@@ -83,7 +84,7 @@ class BundleFollower(Generic[M]):
 
     def _note_success(self, version: Version, bundle: Bundle) -> None:
         self._serving, self._bundle, self._failed = version, bundle.id, None
-        show_bundle(self._kind, version.number, bundle.id)
+        show_bundle(self._kind, version.number, bundle.id, bundle.facts.get("stats_at"))
         log.info("%s version %s serves: bundle %s", self._kind, version.number, bundle.id)
 
 

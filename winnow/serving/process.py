@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from winnow.serving.limits import Limits
 from winnow.serving.memory import tune
 from winnow.serving.serve import Registration, serve_grpc
 from winnow.serving.signals import until_stopped
-from winnow.serving.telemetry import configure_logging, serve_metrics
+from winnow.serving.telemetry import BUILD, configure_logging, serve_metrics
 from winnow.serving.trace_settings import TraceSettings, recorded
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,7 @@ def start(about: str, settings: type[TraceSettings], build: Callable[[Any], Awai
     arguments = parser.parse_args()
     configure_logging(arguments.log_level)
     try:
+        BUILD.labels(component=settings.__module__.split(".")[1], version=version("winnow")).set(1)
         serve_metrics(arguments.metrics_address)
         uvloop.run(main(settings, build))
     except ValidationError as wrong:

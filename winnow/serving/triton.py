@@ -25,7 +25,9 @@ from winnow.errors import (
     WinnowError,
 )
 from winnow.inference import Arrays, ModelFailed, first_line
+from winnow.model_repository import part_of
 from winnow.pipeline import remaining_s
+from winnow.serving.backends import TRITON, asked
 from winnow.serving.connect import OPTIONS
 from winnow.serving.status import TOO_LARGE
 from winnow.tracing import NOT_RECORDED, Kind, headers, span
@@ -247,6 +249,7 @@ class TritonModel:
         self, server: TritonServer, name: str, *, timeout_s: float = 1.0, breaker: Breaker | None = None
     ) -> None:
         self.name = name
+        self._part = part_of(name)
         self._server = server
         self._timeout_s = timeout_s
         self._breaker = breaker or Breaker(name)
@@ -262,7 +265,8 @@ class TritonModel:
             raise DeadlineExceeded(f"{self.name}: no time left to ask")
         permit = self._breaker.admit()
         try:
-            outputs = self._ask(inputs, time.monotonic() + timeout_s)
+            with asked(TRITON, self._part):
+                outputs = self._ask(inputs, time.monotonic() + timeout_s)
         except (Unavailable, DeadlineExceeded) as lost:
             tells = isinstance(lost, Unavailable) or timeout_s >= FAIR_S
             (self._breaker.failed if tells else self._breaker.unknown)(permit)

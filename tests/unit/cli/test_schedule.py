@@ -87,9 +87,9 @@ def test_a_job_that_fails_is_tried_again_and_the_others_run_on(tmp_path: Path) -
     assert any(job["refresh"].get("failures", 0) >= 2 for job in seen if "refresh" in job)
     assert any(job["refresh"].get("words") == "refresh ended" for job in seen if "refresh" in job)
     count = one.metrics.registry.get_sample_value
-    assert (count("winnow_job_runs_total", {"job": "refresh", "outcome": "failed"}) or 0) >= 1
-    assert count("winnow_job_last_success_timestamp_seconds", {"job": "refresh"}) is None
-    assert (count("winnow_job_last_success_timestamp_seconds", {"job": "other"}) or 0) > time.time() - 60
+    assert (count("winnow_job_runs_total", {"task": "refresh", "outcome": "failed"}) or 0) >= 1
+    assert count("winnow_job_last_success_timestamp_seconds", {"task": "refresh"}) is None
+    assert (count("winnow_job_last_success_timestamp_seconds", {"task": "other"}) or 0) > time.time() - 60
 
 
 def test_two_jobs_never_run_at_once(tmp_path: Path) -> None:

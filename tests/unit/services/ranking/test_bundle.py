@@ -85,6 +85,7 @@ SPOILED: dict[str, tuple[Callable[[Bundle], Bundle], str]] = {
     "other sizes of the person's vectors": (sizes(user_vectors=3), "user vectors"),
     "other sizes of the item's state": (sizes(hidden=100), "hidden"),
     "other candidate columns": (lambda bundle: resealed(bundle, candidates=["log_rank"]), "candidates"),
+    "a reference without a signal": (lambda bundle: resealed(bundle, reference={}), "ValueError"),
     "no moment of the statistics": (lambda bundle: resealed(bundle, stats_at=None), "TypeError"),
 }
 
@@ -104,6 +105,10 @@ def test_a_changed_byte_is_refused_when_the_bundle_is_opened(bundle: Bundle) -> 
     bundle.file("cross.onnx").write_bytes(content)
     with pytest.raises(BundleRefused, match=r"cross\.onnx does not have the hash"):
         open_bundle(bundle.path, "ranking")
+
+
+def test_a_bundle_of_before_references_is_loaded_without_one(bundle: Bundle) -> None:
+    assert load(resealed(bundle, reference=None), InProcess()).reference is None
 
 
 def test_a_whole_bundle_is_loaded(bundle: Bundle) -> None:
