@@ -31,8 +31,9 @@ def probe(service: str) -> None:
 
     entry = "services.all" if service == ALL else f"services.{service}.settings"
     settings = import_module(entry).Settings()
-    face = "gateway" if service == ALL else service
-    sys.exit(asyncio.run(ask(local(getattr(settings, f"{face}_address")))))
+    face = getattr(settings, f"{'gateway' if service == ALL else service}_address")
+    # Where probes have a door of their own it is without TLS, of which a probe has no certificate.
+    sys.exit(asyncio.run(ask(local(getattr(settings, "health_address", "") or face))))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = [
-    *("demo", "trace", "up", "status", "down", "test", "check", "evaluate", "replay", "bench", "drill"),
+    *("demo", "trace", "up", "status", "down", "test", "check", "evaluate", "replay", "bench", "drill", "fuzz"),
+    *("images", "sbom", "audit"),
     *("setup", "format", "proto", "lock", "clean"),
 ]
 
