@@ -11,6 +11,9 @@ ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 ARG BUILDER=${BASE}
 
 FROM ${BUILDER} AS build
+# strip, of symbols that only a debugger reads
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 ARG SERVICE=serving
 # An extra of pyproject.toml; the five services have one of their own name.
@@ -68,6 +71,16 @@ COPY --from=build /opt/winnow /opt/winnow
 USER 10001:10001
 HEALTHCHECK NONE
 ENTRYPOINT ["python", "-m", "cli"]
+CMD ["--help"]
+
+# The registry as a server of its own; compose.yaml does with the image above.
+FROM runtime AS mlflow
+COPY --from=build /opt/winnow /opt/winnow
+USER 10001:10001
+EXPOSE 5000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:5000/health', timeout=4)"]
+ENTRYPOINT ["python", "-m", "mlflow", "server"]
 CMD ["--help"]
 
 FROM runtime AS service

@@ -26,7 +26,12 @@ FOLDER = ROOT / "build" / "images"
 SUITE = "bookworm"
 BASE, BUILDER = "localhost/base", "localhost/builder"
 SERVICES = ("gateway", "feature", "retrieval", "ranking", "explanation")
-OTHERS = {"jobs": ("jobs", "data"), "training": ("training", "training"), "serving": ("service", "serving")}
+OTHERS = {
+    "jobs": ("jobs", "data"),
+    "training": ("training", "training"),
+    "mlflow": ("mlflow", "mlflow"),
+    "serving": ("service", "serving"),
+}
 """Target and extra of the images that are no service of their own."""
 MB = 1_000_000
 LIMITS_MB = dict.fromkeys(SERVICES, 500) | {"serving": 500, "jobs": 1_000}

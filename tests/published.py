@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from importlib.resources import files
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ def check(path: str, schema: str) -> list[str]:
     """Every way in which a YAML file is not as the schema store has it: compose-spec, github-workflows, dependabot, …"""
     # As text, so that "on" stays a word and a cron line a string.
     document = yaml.load((ROOT / path).read_text(encoding="utf-8"), Loader=Words)
-    published = files("check_jsonschema") / "builtin_schemas" / "vendor" / f"{schema}.json"
-    rules = json.loads(published.read_text(encoding="utf-8"))
+    published = distribution("check-jsonschema").locate_file(f"check_jsonschema/builtin_schemas/vendor/{schema}.json")
+    rules = json.loads(Path(str(published)).read_text(encoding="utf-8"))
     validator = jsonschema.validators.validator_for(rules)(rules)
     return [f"{error.json_path}: {error.message[:200]}" for error in validator.iter_errors(document)]
 
