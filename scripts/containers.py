@@ -27,6 +27,7 @@ def spec(
     writable = ["nosuid", "nodev"]
     mounts = [
         ("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
+        ("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", "ro"]),
         ("/dev", "tmpfs", "tmpfs", ["nosuid", "mode=755", "size=65536k"]),
         ("/dev/shm", "tmpfs", "shm", ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
         ("/tmp", "tmpfs", "tmpfs", [*writable, "mode=1777", "size=262144k"]),

@@ -106,7 +106,7 @@ def build(service: str) -> None:
     options += [word for path in folders() for word in ("--volume", f"{path}:{path}:ro")]
     with tempfile.TemporaryDirectory() as folder:
         options += ["--secret", f"id=pip,src={pip_file(Path(folder))}"]
-        fixed = ("--isolation", "chroot", "--format", "docker", "--layers", "--pull-never", "--quiet")
+        fixed = ("--isolation", "chroot", "--format", "docker", "--layers=false", "--pull-never", "--quiet")
         buildah("build", *fixed, "--target", target, *options, "--tag", f"localhost/winnow-{service}", str(ROOT))
 
 

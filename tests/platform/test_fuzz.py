@@ -28,7 +28,9 @@ def test_no_request_from_the_openapi_document_breaks_the_face(served_home: Path,
         command = [tool, "run", f"http://127.0.0.1:{one.rest}/openapi.json", "--checks", CHECKS, "--seed", SEED]
         command += ["--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES, "--max-time", SECONDS]
         command += ["--suppress-health-check", "all", "--no-color"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=int(SECONDS) + 180, cwd=tmp_path, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=int(SECONDS) + 180, cwd=tmp_path, check=False
+        )
     counted = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
     assert counted, done.stdout[-3_000:] + done.stderr[-1_000:]
     generated, passed = map(int, counted.groups())

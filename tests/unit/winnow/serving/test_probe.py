@@ -1,11 +1,18 @@
 """The probe of containers asks what gRPC's health protocol answers."""
 
+import asyncio
+import os
+import sys
+from pathlib import Path
+
 import pytest
 
 from parts.program import free_ports
 from winnow.requests import Readiness
 from winnow.serving.probe import ask, local
 from winnow.serving.serve import Registration, RunningServer, serve_grpc
+
+ENTRY = Path(__file__).parents[4] / "deploy" / "image" / "entry.py"
 
 
 async def server(ready: bool) -> RunningServer:
@@ -50,3 +57,16 @@ async def test_who_is_not_there_is_not_well(capsys: pytest.CaptureFixture[str]) 
 )
 def test_what_listens_everywhere_is_reached_nearby(address: str, reached: str) -> None:
     assert local(address) == reached
+
+
+@pytest.mark.parametrize(("service", "variable"), [("ranking", "RANKING"), ("serving", "GATEWAY")])
+async def test_an_image_is_probed_where_its_own_settings_let_it_listen(service: str, variable: str) -> None:
+    started = await server(ready=True)
+    try:
+        assert await settled(started.address, 0) == 0
+        port = started.address.rpartition(":")[2]
+        told = {"WINNOW_SERVICE": service, f"WINNOW_{variable}_ADDRESS": f"0.0.0.0:{port}"}
+        probe = await asyncio.create_subprocess_exec(sys.executable, ENTRY, "probe", env={**os.environ, **told})
+        assert await asyncio.wait_for(probe.wait(), 60) == 0
+    finally:
+        await started.stop()
