@@ -41,7 +41,13 @@ UNUSED = (
     "onnxruntime/capi/libonnxruntime.so.*",  # for programs in C: Python's own module has all of it once more
     "pyarrow/libarrow_flight.so.*",  # Arrow's own way over the network
     "pyarrow/_flight.*",
+    "pyarrow/libarrow_python_flight.so*",
+    "pyarrow/libarrow_python.so",  # copies of libarrow_python.so.<major>, for linking
+    "pyarrow/libarrow_python.so.*.*",
+    "numpy/f2py",
 )
+OFFLINE = ("onnxruntime/quantization", "onnxruntime/tools", "onnxruntime/transformers")
+"""What only makes models."""
 WITH_SYMBOLS = ("uvloop", "ml_dtypes", "pyarrow", "yaml", "xxhash", "cryptography", "rapidjson*.so")
 """Packages built with symbols for a debugger, together 70 MB. Not those with a folder of patched libraries beside them."""
 KEEPS_PIP = ("training",)  # one data set lies in a wheel that pip downloads when it is asked for
@@ -77,7 +83,8 @@ def needless(libraries: Path) -> Iterator[Path]:
 def remove(service: str, environment: Path) -> None:
     """Everything needless, and last the installers themselves."""
     libraries = environment / "lib" / "python3.11" / "site-packages"
-    for path in list(needless(libraries)):
+    offline = [] if service == "training" else [libraries / name for name in OFFLINE]
+    for path in (*needless(libraries), *filter(Path.exists, offline)):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     heavy = [file for name in WITH_SYMBOLS for found in libraries.glob(name) for file in shared(found)]
     if heavy:
