@@ -29,11 +29,10 @@ def probe(service: str) -> None:
     """Ends with 0 when the service says that it can work, where its settings let it listen."""
     from winnow.serving.probe import ask, local
 
-    entry = "services.all" if service == ALL else f"services.{service}.settings"
-    settings = import_module(entry).Settings()
-    face = getattr(settings, f"{'gateway' if service == ALL else service}_address")
+    face = "gateway" if service == ALL else service
+    settings = import_module(f"services.{face}.settings").Settings()
     # Where probes have a door of their own it is without TLS, of which a probe has no certificate.
-    sys.exit(asyncio.run(ask(local(getattr(settings, "health_address", "") or face))))
+    sys.exit(asyncio.run(ask(local(getattr(settings, "health_address", "") or getattr(settings, f"{face}_address")))))
 
 
 if __name__ == "__main__":

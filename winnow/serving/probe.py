@@ -45,8 +45,8 @@ async def unwell(address: str, service: str, wait_s: float) -> str:
         await channel.close()
     if answer.status == health_pb2.HealthCheckResponse.SERVING:
         return ""
-    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(ask(*sys.argv[1:3])))
+    sys.exit(asyncio.run(ask(sys.argv[1], "".join(sys.argv[2:3]))))
