@@ -54,7 +54,7 @@ down: core ## stop what `make up` started
 	@$(PYTHON) -m cli down
 
 ##@ Prove it
-.PHONY: test check evaluate replay bench drill cluster-check
+.PHONY: test check evaluate replay bench drill fuzz cluster-check
 test: check packages triton helm ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
@@ -70,11 +70,26 @@ replay: core ## a data set month by month, retrained every month and never, into
 bench: setup packages triton ## latency, throughput and cost per request, into build/bench.json
 	@$(PYTHON) -m cli bench $(ARGS)
 
+fuzz: setup packages triton ## many more cases than `make test` draws, other ones each time: minutes to an hour
+	@HYPOTHESIS_PROFILE=long $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --timeout 1800 -m hypothesis $(ARGS)
+	@FUZZ_EXAMPLES=400 FUZZ_SECONDS=1200 FUZZ_SEED=$$RANDOM $(PYTHON) -m pytest --timeout 1800 tests/platform/test_fuzz.py
+
 drill: setup packages triton ## lose every part under load, promote twenty times: tables and build/drill.json
 	@$(PYTHON) -m drills $(ARGS)
 
 cluster-check: setup helm ## the Helm chart: lint, every combination of values, against three versions of Kubernetes
 	@$(PYTHON) -m cluster
+##@ Ship it
+.PHONY: images sbom audit
+images: setup ## the five images without Docker: build, weigh, run locked down over a small home (as root)
+	@scripts/debian.sh buildah=buildah runc=runc debootstrap=debootstrap
+	@$(PYTHON) scripts/images.py $(ARGS)
+
+sbom: core ## what Winnow is made of, as CycloneDX, into build/sbom
+	@$(PYTHON) scripts/supply.py sbom
+
+audit: core ## what of it is known to be weak
+	@$(PYTHON) scripts/supply.py audit
 
 ##@ Change it
 .PHONY: setup core format proto lock clean

@@ -148,6 +148,7 @@ def lock(upgrade: bool, constraints: list[str]) -> None:
     """Resolve the ranges from the index alone, keep the pins that still fit, and add the CPU builds of torch."""
     before = LOCK.read_text() if LOCK.exists() else ""
     options = ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--generate-hashes"]
+    options += ["--python-version", "3.11"]  # the oldest, which needs most: Debian 12 has 3.11.2
     options += ["--upgrade"] if upgrade else []
     options += [word for path in constraints for word in ("--constraints", path)]
     nearby = frozenset({"UV_FIND_LINKS", "UV_EXTRA_INDEX_URL"})  # they may hold a `+cpu` that only this machine has

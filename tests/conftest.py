@@ -1,13 +1,15 @@
 """Settings of every test."""
 
 import logging
+import os
 
 import pytest
 from hypothesis import settings
 
 # A shared machine may stall for seconds: time is bounded per test by pytest, not per example.
 settings.register_profile("winnow", deadline=None)
-settings.load_profile("winnow")
+settings.register_profile("long", deadline=None, max_examples=2_000)  # make fuzz
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "winnow"))
 
 
 @pytest.fixture(autouse=True)

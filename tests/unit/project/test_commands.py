@@ -10,20 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = [
-    *(
-        "demo",
-        "trace",
-        "up",
-        "status",
-        "down",
-        "test",
-        "check",
-        "evaluate",
-        "replay",
-        "bench",
-        "drill",
-        "cluster-check",
-    ),
+    *("demo", "trace", "up", "status", "down", "test", "check", "evaluate", "replay", "bench", "drill", "fuzz"),
+    *("cluster-check", "images", "sbom", "audit"),
     *("setup", "format", "proto", "lock", "clean"),
 ]
 
