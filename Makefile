@@ -79,6 +79,7 @@ drill: setup packages triton ## lose every part under load, promote twenty times
 
 cluster-check: setup helm ## the Helm chart: lint, every combination of values, against three versions of Kubernetes
 	@$(PYTHON) -m cluster
+
 ##@ Ship it
 .PHONY: images sbom audit
 images: setup ## the five images without Docker: build, weigh, run locked down over a small home (as root)
