@@ -62,6 +62,7 @@ def test_keys_are_long_and_never_the_same() -> None:
         "\ud800",
         KEY * 900,
     ],
+    ids=str.__len__,  # the key is another one in every process
 )
 def test_what_is_nearly_a_key_is_none(text: str) -> None:
     with pytest.raises(Unauthenticated, match="not valid"):
