@@ -76,6 +76,7 @@ class Platform:
 
     def process(self) -> Process:
         """REST and gRPC of the gateway, and what runs beside them."""
+        face_tls = self.settings.face()
         return Process(
             grpc=[wire.register(self.gateway)],
             grpc_address=self.settings.gateway_address,
@@ -93,4 +94,7 @@ class Platform:
             ],
             close=[self.feature.close, self.retrieval.close, self.ranking.close],
             grace_s=self.settings.grace_s,
+            serving=self.settings,
+            tls=face_tls,
+            identities=[face_tls],
         )

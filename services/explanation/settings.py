@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from winnow.serving.address import Address
+from winnow.serving.settings import ServingSettings
 
 
-class Settings(BaseSettings):
+class Settings(ServingSettings):
     """Read once, at start. `explanation_address` is where the service listens."""
 
     model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from winnow.serving.address import Address
+from winnow.serving.settings import ServingSettings
 
 
-class Settings(BaseSettings):
+class Settings(ServingSettings):
     """`feature_address` is where the service listens, `segment_bytes` the size at which a log file is full."""
 
     model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from winnow.serving.address import Address
+from winnow.serving.settings import FaceSettings
 
 MS = 1e-3
 
 
-class Settings(BaseSettings):
+class Settings(FaceSettings):
     """Where the gateway listens, where its peers are, and how long a stage may take.
 
     A budget is for one request; a batch of b gets max(1, b / 4) times as much.

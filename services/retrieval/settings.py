@@ -9,10 +9,11 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from winnow.serving.address import Address
+from winnow.serving.settings import ServingSettings
 from winnow.serving.triton_settings import TritonSettings
 
 
-class Settings(TritonSettings):
+class Settings(TritonSettings, ServingSettings):
     """`retrieval_address` is where the service listens. Shares, weights and floors are per source
     (`services.retrieval.merge.Blend`); text only competes when a query brings words."""
 

@@ -21,13 +21,16 @@ from winnow.errors import DeadlineExceeded, WinnowError
 from winnow.pipeline import deadline_in
 from winnow.requests import Readiness
 from winnow.serving.address import CannotListen, check_free
+from winnow.serving.identity import Identity, Inside
 from winnow.serving.status import BUG, MAX_DETAIL, MAX_MESSAGE_BYTES, REQUEST_ID, SLUG, code_of, trailers_of
 from winnow.serving.telemetry import GRPC_REQUESTS, GRPC_SECONDS, request_id
+from winnow.serving.tls import SERVER_OPTIONS, Arrows, server_credentials
 
 log = logging.getLogger(__name__)
 
 HEALTH_EVERY_S = 0.5
 MAX_CONCURRENT_CALLS = 1_000
+MAX_PROBES = 20
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -51,39 +54,75 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A started server; `address` holds the real port where 0 was asked for."""
+    """A started server; `address` holds the real port where 0 was asked for, `health_address` that of the probes'."""
 
     address: str
     server: grpc.aio.Server
-    health: asyncio.Task[None]
+    health: HealthServicer
+    watch: asyncio.Task[None]
     grace_s: float
+    probes: grpc.aio.Server | None = None
+    health_address: str = ""
+
+    async def leave(self) -> None:
+        """Say from now on that no call should come here, and answer those that do."""
+        await self.health.enter_graceful_shutdown()
 
     async def stop(self) -> None:
         """Take no new call, finish what is in flight within `grace_s`."""
-        self.health.cancel()
+        self.watch.cancel()
         with suppress(asyncio.CancelledError):
-            await self.health
+            await self.watch
         await self.server.stop(self.grace_s)
+        if self.probes is not None:
+            await self.probes.stop(0)
 
 
-async def serve_grpc(services: Sequence[Registration], address: str, *, grace_s: float = 5.0) -> RunningServer:
-    """Start serving on `host:port` (port 0: any free one). CannotListen when the port is taken."""
+async def serve_grpc(
+    services: Sequence[Registration],
+    address: str,
+    *,
+    grace_s: float = 5.0,
+    tls: Identity | None = None,
+    health_address: str = "",
+) -> RunningServer:
+    """Start serving on `host:port` (port 0: any free one). CannotListen when the port is taken. Among our own (`Inside`)
+    only the diagram's callers are answered. `health_address` has the health service alone, for probes without a
+    certificate."""
     check_free(address)  # gRPC writes a line of its own and keeps the reason to itself
-    server = grpc.aio.server(interceptors=[Edge()], options=OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
+    around = [Arrows(tls), Edge()] if isinstance(tls, Inside) else [Edge()]
+    options = (*OPTIONS, *SERVER_OPTIONS) if tls else OPTIONS
+    server = grpc.aio.server(interceptors=around, options=options, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
     for service in services:
         service.add(server)
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = [service.name for service in services]
     reflection.enable_server_reflection((*names, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
-    try:
-        port = server.add_insecure_port(address)
-    except RuntimeError as taken:
-        raise CannotListen(address, "the port was taken this moment") from taken
+    real = opened(server, address, tls)
+    probes, probed = await serve_health(health, health_address) if health_address else (None, "")
     await server.start()
     watch = asyncio.create_task(watch_health(health, services), name="grpc-health")
-    host = address.rpartition(":")[0]
-    return RunningServer(f"{host}:{port}", server, watch, grace_s)
+    return RunningServer(real, server, health, watch, grace_s, probes, probed)
+
+
+async def serve_health(health: HealthServicer, address: str) -> tuple[grpc.aio.Server, str]:
+    """The health service and nothing else, in the clear: a kubelet's gRPC probe has no certificate and speaks no TLS."""
+    check_free(address)
+    server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MAX_PROBES)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    real = opened(server, address, None)
+    await server.start()
+    return server, real
+
+
+def opened(server: grpc.aio.Server, address: str, tls: Identity | None) -> str:
+    """The address with its real port."""
+    try:
+        port = server.add_secure_port(address, server_credentials(tls)) if tls else server.add_insecure_port(address)
+    except RuntimeError as taken:
+        raise CannotListen(address, "the port was taken this moment") from taken
+    return f"{address.rpartition(':')[0]}:{port}"
 
 
 async def watch_health(health: HealthServicer, services: Sequence[Registration]) -> None:

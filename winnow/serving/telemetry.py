@@ -56,6 +56,14 @@ CONSUMED = Counter("winnow_consumed_total", "Messages whose effect is done", ["t
 DEAD_LETTERS = Counter("winnow_dead_letters_total", "Messages that could not be read", ["topic", "reason"])
 BUNDLES_REFUSED = Counter("winnow_bundles_refused_total", "Bundles that failed their checks at load", ["kind"])
 
+CERTIFICATE_EXPIRY = Gauge(
+    "winnow_certificate_expiry_timestamp_seconds", "When a certificate in use ends, Unix time", ["certificate"]
+)
+CERTIFICATES_RENEWED = Counter("winnow_certificates_renewed_total", "Certificates taken in use anew", ["certificate"])
+CERTIFICATES_REFUSED = Counter(
+    "winnow_certificates_refused_total", "Changed certificates that cannot be served with", ["certificate"]
+)
+
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
