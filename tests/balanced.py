@@ -1,6 +1,6 @@
 """Load over several gateways as a Kubernetes Service spreads it: a new connection goes to any gateway that its probe calls
-ready, an open one is used until the server closes it or asks for another, and requests leave by the clock, however slow
-the answers are."""
+ready, and an open one is used until the server closes it or asks for another. Requests leave by the clock as long as no
+more than `IN_FLIGHT` are unanswered: a machine that cannot hold the rate is asked at the rate that it can."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import orjson
 
 HOST = "127.0.0.1"
 PROBE_S = 0.5  # readinessProbe.periodSeconds, shorter than a cluster's
-TIMEOUT_S = 10.0
+TIMEOUT_S = 20.0
+IN_FLIGHT = 16
 USES = 25  # of one connection; then another, so that handshakes go on
 
 
@@ -89,6 +90,7 @@ class Balanced:
         self._ports, self._people = ports, people
         self._ready = set(ports)
         self._idle: list[Connection] = []
+        self._room = asyncio.Semaphore(IN_FLIGHT)
         self.seen = Seen()
 
     @asynccontextmanager
@@ -109,15 +111,19 @@ class Balanced:
                 connection.close()
 
     async def _clock(self, rate: float, over: asyncio.Event) -> None:
-        self.seen.began = begun = time.monotonic()
+        self.seen.began = due = time.monotonic()
         asked = 0
         async with asyncio.TaskGroup() as tasks:
             while not over.is_set():
+                await self._room.acquire()
+                due = max(due + 1 / rate, time.monotonic() - 1 / rate)
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
                 asked += 1
-                tasks.create_task(self._once(self._people[asked % len(self._people)], begun + asked / rate))
-                await asyncio.sleep(max(0.0, begun + asked / rate - time.monotonic()))
+                user = self._people[asked % len(self._people)]
+                tasks.create_task(self._once(user)).add_done_callback(lambda done: self._room.release())
 
-    async def _once(self, user: str, meant_s: float) -> None:
+    async def _once(self, user: str) -> None:
+        began = time.monotonic()
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 connection = await self._connection()
@@ -131,7 +137,7 @@ class Balanced:
             self._idle.append(connection)
         else:
             connection.close()
-        self.seen.latencies_s.append(time.monotonic() - meant_s)
+        self.seen.latencies_s.append(time.monotonic() - began)
         self.seen.by_port[connection.port] += 1
         if status != 200:
             self.seen.failed[f"status {status}"] += 1
@@ -145,7 +151,8 @@ class Balanced:
                 return connection
             connection.close()
         self.seen.handshakes += 1
-        return await Connection.open(random.choice(sorted(self._ready)), self.tls)
+        ports = sorted(self._ready) or self._ports  # a Service without a ready end refuses; a gateway says why
+        return await Connection.open(random.choice(ports), self.tls)
 
     async def _probe(self, port: int) -> None:
         """As a kubelet does: a connection of its own each time."""
