@@ -7,13 +7,14 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from winnow.kafka_security import KafkaSecurity
 from winnow.serving.address import Address
 from winnow.serving.settings import FaceSettings
 
 MS = 1e-3
 
 
-class Settings(FaceSettings):
+class Settings(FaceSettings, KafkaSecurity):
     """Where the gateway listens, where its peers are, and how long a stage may take.
 
     A budget is for one request; a batch of b gets max(1, b / 4) times as much.
