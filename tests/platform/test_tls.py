@@ -5,6 +5,7 @@ The tests run in the order of this file: the last one ends a gateway.
 """
 
 import asyncio
+import json
 import os
 import signal
 import ssl
@@ -20,8 +21,10 @@ from typing import Any
 import grpc.aio
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from bench.processes import process
+from cli.main import app
 from parts.program import free_ports, tail
 from parts.services import INNER, environment
 from tests.balanced import Balanced
@@ -40,7 +43,7 @@ from winnow.wire import ranking
 from winnow.wire.feature import FeatureClient
 
 RATE = 100.0  # requests a second, where the machine can
-LEAST_RATE = 10.0
+LEAST_RATE = 2.0
 EVERY_S = 0.3
 DRAIN_S = 2.0
 READY_S = 120.0
@@ -198,6 +201,19 @@ async def test_real_services_refuse_strangers(secured: Secured, tmp_path: Path) 
                 await FeatureClient(channel, timeout_s=5).users([])
         print(f"{why}: {refused.value.detail}")
     assert secured.answer()["skipped"] == []
+
+
+def test_the_command_line_asks_by_both_faces(secured: Secured, tmp_path: Path) -> None:
+    ca = secured.certificates / "face" / "ca.crt"
+    rest, face = f"https://127.0.0.1:{secured.rests[0]}", f"127.0.0.1:{secured.ports['gateway']}"
+    for where in (["--url", rest], ["--grpc", face]):
+        told = CliRunner().invoke(app, ["recommend", "--user", secured.people[0], "--json", "--ca", str(ca), *where])
+        assert told.exit_code == 0, told.output
+        assert len(json.loads(told.stdout)["items"]) == 10
+        foreign = certified(tmp_path / "foreign") / "face" / "ca.crt"
+        for other in (["--ca", str(foreign)], []):
+            refused = CliRunner().invoke(app, ["recommend", "--user", "u", *other, *where])
+            assert isinstance(refused.exception, Unavailable)
 
 
 class Impostor:

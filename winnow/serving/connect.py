@@ -38,5 +38,12 @@ def connect(address: str, own: Inside | None = None, peer: str = "") -> grpc.aio
     return channel
 
 
+def connect_face(address: str, authorities: bytes) -> grpc.aio.Channel:
+    """A channel to a gateway whose faces have TLS, as somebody from outside: it proves its host name, we nothing."""
+    channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(authorities), options=OPTIONS)
+    ADDRESSES[channel] = address
+    return channel
+
+
 ADDRESSES: WeakKeyDictionary[grpc.aio.Channel, str] = WeakKeyDictionary()
 """Where each channel leads: gRPC does not tell, and who is not reachable must be said."""

@@ -24,7 +24,7 @@ from tests.certificates import certified, inside, issued, outside, reissued
 from winnow.errors import Unavailable
 from winnow.requests import Readiness
 from winnow.serving.certificates import CertificateRefused, Files, Pems, read
-from winnow.serving.connect import OPTIONS, connect
+from winnow.serving.connect import OPTIONS, connect, connect_face
 from winnow.serving.http import serve_http
 from winnow.serving.identity import Identity, Inside
 from winnow.serving.serve import RunningServer, serve_grpc
@@ -318,6 +318,21 @@ async def test_the_rest_face_takes_a_new_certificate_and_drops_no_request(tmp_pa
     with pytest.raises((ssl.SSLError, OSError)):
         await asyncio.open_connection(*running.address.split(":"), ssl=old)  # type: ignore[arg-type]
     await running.stop()
+
+
+async def test_the_grpc_face_proves_its_host_and_asks_callers_for_no_certificate(folder: Path, tmp_path: Path) -> None:
+    port: Any = People()
+    server = await serve_grpc([register(port)], "localhost:0", grace_s=0.1, tls=outside(folder))
+    foreign = certified(tmp_path)
+    for known, answered in ((folder, True), (foreign, False)):
+        async with connect_face(server.address, (known / "face" / "ca.crt").read_bytes()) as channel:
+            client = FeatureClient(channel, timeout_s=SOON_S)
+            if answered:
+                assert len(await client.users([Person("u")])) == 1
+            else:
+                with pytest.raises(Unavailable, match="it cannot prove who it is"):
+                    await client.users([Person("u")])
+    await server.stop()
 
 
 async def test_who_leaves_says_so_and_answers_to_the_end() -> None:
