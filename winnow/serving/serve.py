@@ -24,7 +24,7 @@ from winnow.serving.address import CannotListen, check_free
 from winnow.serving.identity import Identity, Inside
 from winnow.serving.status import BUG, MAX_DETAIL, MAX_MESSAGE_BYTES, REQUEST_ID, SLUG, code_of, trailers_of
 from winnow.serving.telemetry import GRPC_REQUESTS, GRPC_SECONDS, request_id
-from winnow.serving.tls import SERVER_OPTIONS, Arrows, server_credentials
+from winnow.serving.tls import Arrows, server_credentials
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +63,13 @@ class RunningServer:
     grace_s: float
     probes: grpc.aio.Server | None = None
     health_address: str = ""
+    names: tuple[str, ...] = ()  # of the services, as health knows them
 
     async def leave(self) -> None:
         """Say from now on that no call should come here, and answer those that do."""
-        await self.health.enter_graceful_shutdown()
+        self.watch.cancel()
+        for name in ("", *self.names):
+            await self.health.set(name, NOT_SERVING)
 
     async def stop(self) -> None:
         """Take no new call, finish what is in flight within `grace_s`."""
@@ -91,8 +94,7 @@ async def serve_grpc(
     certificate."""
     check_free(address)  # gRPC writes a line of its own and keeps the reason to itself
     around = [Arrows(tls), Edge()] if isinstance(tls, Inside) else [Edge()]
-    options = (*OPTIONS, *SERVER_OPTIONS) if tls else OPTIONS
-    server = grpc.aio.server(interceptors=around, options=options, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
+    server = grpc.aio.server(interceptors=around, options=OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
     for service in services:
         service.add(server)
     health = HealthServicer()
@@ -103,7 +105,7 @@ async def serve_grpc(
     probes, probed = await serve_health(health, health_address) if health_address else (None, "")
     await server.start()
     watch = asyncio.create_task(watch_health(health, services), name="grpc-health")
-    return RunningServer(real, server, health, watch, grace_s, probes, probed)
+    return RunningServer(real, server, health, watch, grace_s, probes, probed, tuple(names))
 
 
 async def serve_health(health: HealthServicer, address: str) -> tuple[grpc.aio.Server, str]:

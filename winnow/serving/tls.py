@@ -1,7 +1,6 @@
 """TLS from an identity: of gRPC servers, of channels to peers, and of the HTTP face. And who may call whom inside.
 
-New connections get the newest certificate; those that are open stay as they are until they end by themselves, at the
-latest after `CONNECTION_AGE_S`.
+New connections get the newest certificate; those that are open stay as they are until they end.
 """
 
 from __future__ import annotations
@@ -28,13 +27,6 @@ ARROWS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "winnow.v1.ExplanationService": {"gateway": ALL},
 }
 """The diagram's arrows: which services may call which methods of which. Health and reflection answer every peer."""
-
-CONNECTION_AGE_S = 3_600  # what a certificate allowed ends then, without breaking a call
-CONNECTION_GRACE_S = 60
-SERVER_OPTIONS = (
-    ("grpc.max_connection_age_ms", CONNECTION_AGE_S * 1_000),
-    ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_S * 1_000),
-)
 
 
 def server_credentials(identity: Identity) -> grpc.ServerCredentials:
