@@ -27,7 +27,7 @@ CORE := .venv/.core
 .PHONY: help
 help:
 	@echo "make <command>"; awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} \
-		/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ Try it
 .PHONY: demo trace
@@ -54,8 +54,8 @@ down: core ## stop what `make up` started
 	@$(PYTHON) -m cli down
 
 ##@ Prove it
-.PHONY: test check evaluate replay bench drill
-test: check packages triton ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
+.PHONY: test check evaluate replay bench drill cluster-check
+test: check packages triton helm ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: setup lint types walls generated ## style, types, walls between packages, generated code; no tests
@@ -72,6 +72,9 @@ bench: setup packages triton ## latency, throughput and cost per request, into b
 
 drill: setup packages triton ## lose every part under load, promote twenty times: tables and build/drill.json
 	@$(PYTHON) -m drills $(ARGS)
+
+cluster-check: setup helm ## the Helm chart: lint, every combination of values, against three versions of Kubernetes
+	@$(PYTHON) -m cluster
 
 ##@ Change it
 .PHONY: setup core format proto lock clean
@@ -95,9 +98,13 @@ clean: ## remove build/ and caches; .venv stays
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 # Programs of Debian that the parts beside Winnow are: Redis, and Java for Spark.
-.PHONY: packages triton
+.PHONY: packages triton helm
 triton: core
 	@$(PYTHON) scripts/triton.py
+
+# Both majors of Helm, which no package of Debian is.
+helm: core
+	@$(PYTHON) scripts/helm.py
 
 packages:
 	@scripts/debian.sh redis-server=redis-server java=default-jre-headless

@@ -15,6 +15,7 @@ from cli import (
     demo,
     evaluate,
     ingest,
+    keys,
     promote,
     recommend,
     refresh,
@@ -23,6 +24,7 @@ from cli import (
     schedule,
     serve,
     skew,
+    topics,
     trace,
     train,
     up,
@@ -43,6 +45,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("ingest")(ingest.ingest)
 app.add_typer(train.app, name="train")
+app.add_typer(keys.app, name="keys")
 app.command("promote")(promote.promote)
 app.command("refresh")(refresh.refresh)
 app.command("retrain")(retrain.retrain)
@@ -50,6 +53,7 @@ app.command("schedule")(schedule.schedule)
 app.command("evaluate")(evaluate.evaluate)
 app.command("replay")(replay.replay)
 app.command("skew")(skew.skew)
+app.command("topics")(topics.topics)
 app.command("serve")(serve.serve)
 app.command("certificates")(certificates.certificates)
 app.command("up")(up.up)

@@ -18,7 +18,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from cli.console import bars, note, show, table
+from cli.console import bars, facts, note, show, table
 from cli.evaluate import remember
 from cli.homes import BUILD, AsJson, Data, HomeOption, short_name
 from cli.ingest import ingested
@@ -44,6 +44,10 @@ First = Annotated[
     str, typer.Option("--first", help="The first month, like 2010-06; where not given, after a fifth of all acts.")
 ]
 Months = Annotated[int, typer.Option("--months", min=0, help="How many months; 0: to the end.")]
+Live = Annotated[bool, typer.Option("--live", help="Through a running platform on its real parts, by its REST face.")]
+People = Annotated[int, typer.Option("--people", min=0, help="How many are asked about a month; 0: all. For --live.")]
+Without = Annotated[str, typer.Option("--without", help="Parts not to start, separated by commas. For --live.")]
+ArmOption = Annotated[str, typer.Option("--arm", help="Play only this platform: retrained or never. For --live.")]
 Plot = Annotated[Path | None, typer.Option("--plot", help="The plot, an SVG; build/replay-<data>.svg where not given.")]
 
 
@@ -55,14 +59,27 @@ def replay(
     first: First = "",
     months: Months = 0,
     plot: Plot = None,
+    live: Live = False,
+    people: People = 0,
+    without: Without = "",
+    arm: ArmOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Retrain every month or never: next-basket hit rate by month, into build/replay.json and a plot."""
+    from cli import live_replay
+    from cli.live_replay import Platforms
     from cli.replay_plot import drawn
 
     folder = home or BUILD / "replay" / short_name(data)
     with bars(disable=as_json) as progress:
-        document = played(data, folder, preset, seed, first, months, progress)
+        if live:
+            platforms = Platforms.named(arm, without, people)
+            document = live_replay.played(data, folder, preset, seed, first, months, platforms, progress)
+        else:
+            document = played(data, folder, preset, seed, first, months, progress)
+    if "overall" not in document:
+        show(document, facts("one platform played; the other is missing", document["live"][arm]), as_json)
+        return
     remember(short_name(data), document, REPORT)
     picture = plot or BUILD / f"replay-{short_name(data)}.svg"
     drawn(document, picture)

@@ -42,12 +42,16 @@ class Stamps:
             return Done(name, key, before.result, before.seconds, skipped=True)
         started = time.monotonic()
         done = Done(name, key, work(), round(time.monotonic() - started, 2))
+        self.keep(done)
+        return done
+
+    def keep(self, done: Done) -> None:
+        """Note what a step found, or has found so far; a step that is not done must not be `still` there."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        file = self._folder / f"{name}.json"
+        file = self._folder / f"{done.name}.json"
         beside = file.with_suffix(".tmp")
         beside.write_text(json.dumps(asdict(done), indent=1), encoding="utf-8")
         beside.replace(file)
-        return done
 
     def read(self, name: str) -> Done | None:
         file = self._folder / f"{name}.json"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import threading
 import time
@@ -31,6 +32,7 @@ from winnow.errors import FailedPrecondition, WinnowError
 POLL_S = 0.5
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 STOP_S = 20.0
+REDIS = "WINNOW_REDIS_URL"
 
 logger = logging.getLogger("winnow.stream")
 
@@ -111,7 +113,13 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--home", required=True, type=root, help="results and checkpoints lie in its spark/; may be an s3a:// address"
     )
-    parser.add_argument("--redis", required=True, type=redis_url, help="redis://… of the aggregates")
+    parser.add_argument(
+        "--redis",
+        default=os.environ.get(REDIS),
+        required=REDIS not in os.environ,
+        type=redis_url,
+        help=f"redis://… of the aggregates (or {REDIS}: others do not see it in the list of processes)",
+    )
     parser.add_argument("--topic", default=TOPIC, help=f"of the events ({TOPIC})")
     parser.add_argument("--every-s", type=above(0), default=2.0, help="seconds between batches (2)")
     parser.add_argument("--at-most", type=above(0, int), default=20_000, help="records of one batch (20000)")

@@ -20,6 +20,7 @@ from services.feature import build as feature
 from services.feature.service import FeatureService
 from services.feature.settings import Settings as FeatureSettings
 from services.gateway import build as gateway
+from services.gateway.let_in import gate
 from services.gateway.recommender import Gateway
 from services.gateway.settings import Settings as GatewaySettings
 from services.ranking import build as ranking
@@ -77,11 +78,14 @@ class Platform:
     def process(self) -> Process:
         """REST and gRPC of the gateway, and what runs beside them."""
         face_tls = self.settings.face()
+        guard = gate(self.settings)
         return Process(
             grpc=[wire.register(self.gateway)],
             grpc_address=self.settings.gateway_address,
-            http=gateway.face(self.settings, self.gateway),
+            http=gateway.face(self.settings, self.gateway, guard),
             http_address=self.settings.rest_address,
+            guard=guard,
+            limits=self.settings.limits(self.settings.max_body_bytes, self.settings.body_s),
             loops=[
                 follow(self.catalogue, self.feature, self.changed),
                 self.feature.keep_hot(),
@@ -91,8 +95,9 @@ class Platform:
                 explanation.follow(self.settings, self.explanation),
                 gateway.remember(self.settings, self.gateway, self.retrieval),
                 self.gateway.decisions.run(),
+                *([guard.follow()] if guard else []),
             ],
-            close=[self.feature.close, self.retrieval.close, self.ranking.close],
+            close=[self.feature.close, self.retrieval.close, self.ranking.close, *([guard.close] if guard else [])],
             grace_s=self.settings.grace_s,
             serving=self.settings,
             tls=face_tls,

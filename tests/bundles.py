@@ -37,7 +37,7 @@ from winnow.features import (
 from winnow.inference import OnnxModel
 from winnow.types import HISTORY, Context, EventType, History, Item, Person, UserState, strings
 
-SOURCES = ("tower", "sequence", "item_to_item", "trending", "fresh", "text")
+SOURCES = ("tower", "sequence", "item_to_item", "trending", "fresh", "text", "again")
 STATS_AT = datetime(2025, 6, 1, tzinfo=UTC)
 CATEGORIES = ("Comedy", "Drama", "Horror", "Western", "Musical", "War", "Thriller")
 COLOURS = ("red", "green", "blue")

@@ -66,6 +66,11 @@ class Dataset:
     snapshot: str  # hash of the content
     log: Journal
 
+    @property
+    def repeats(self) -> bool:
+        """People act on the same things again, and on several at once."""
+        return self.protocol == "time"
+
     def acts_of(self, person_row: int) -> Rows:
         """Indices into `acts` of what was done under this person's own id, ascending."""
         return self.log.acts_of(person_row)

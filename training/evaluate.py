@@ -64,7 +64,7 @@ async def evaluate(
 ) -> dict[str, Metrics]:
     """Metrics by model: popularity, markov1, itemknn, ease, retrieval, funnel, and the ranker's own under `ranker`."""
     asked = questions(dataset, parts, settings.people)
-    repeat = dataset.protocol == "time"
+    repeat = dataset.repeats
     found = {
         name: measured(asked, baseline_places(model(), dataset, parts, asked, settings, repeat), dataset, repeat)
         for name, model in BASELINES.items()

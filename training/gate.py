@@ -142,13 +142,8 @@ async def candidates_of(asked: Sequence[Question], retrieval: Retrieval, setting
     found: list[Candidates] = []
     for start in range(0, len(asked), settings.batch):
         batch = asked[start : start + settings.batch]
-        found += await retrieve_for(batch, retrieval, settings.candidates, repeats(batch[0].dataset))
+        found += await retrieve_for(batch, retrieval, settings.candidates, batch[0].dataset.repeats)
     return found
-
-
-def repeats(dataset: Dataset) -> bool:
-    """People buy the same things again."""
-    return dataset.protocol == "time"
 
 
 def gain(question: Question, places: Ints) -> float:

@@ -142,7 +142,8 @@ class Asker:
 
     async def _ask(self, asked: Sequence[Moment]) -> list[Answer]:
         views = [UserView(moment.state(self.dataset), moment.context, self.item.get) for moment in asked]
-        queries = [RetrieveQuery(view.state, self.settings.candidates, view.context) for view in views]
+        again = self.dataset.repeats
+        queries = [RetrieveQuery(v.state, self.settings.candidates, v.context, include_seen=again) for v in views]
         answers = await self.retrieval.retrieve(queries) if queries else []
         for candidates in answers:
             if candidates.bundle != self.bundle.id:

@@ -1,7 +1,7 @@
 """The moments that a ranker learns from: who looked for something, when, and what they did then.
 
-A logged request is a moment with what was shown. Where nothing was logged, every act is a moment: retrieval is asked
-what it would have shown, and the act says what was right. A moment knows the number of acts that had happened before
+A logged request is a moment with what was shown. Where nothing was logged, every act is a moment, or every basket: retrieval
+is asked what it would have shown, and what was done says what was right. A moment knows the number of acts that had happened before
 it; whatever is known of the person is asked with that number.
 """
 
@@ -68,16 +68,32 @@ def moments(dataset: Dataset, split: Split) -> Moments:
             found[part].append(moment)
     for part, mask in (("rank", split.rank), ("calibrate", split.calibrate)):
         wanted = mask & ~attributed & (dataset.acts.type != CODES[EventType.DISMISS])
-        found[part] += [imagined(dataset, int(act)) for act in np.flatnonzero(wanted)]
+        found[part] += [imagined(dataset, acts) for acts in together(dataset, np.flatnonzero(wanted))]
         found[part].sort(key=lambda moment: moment.before)
     return Moments(found["rank"], found["calibrate"])
 
 
-def imagined(dataset: Dataset, act: int) -> Moment:
-    """The moment right before an act."""
-    acts = dataset.acts
-    outcomes = {int(acts.item[act]): outcome(dataset, act)}
-    return Moment(int(acts.user[act]), act, float(acts.at[act]), outcomes)
+def together(dataset: Dataset, acts: Rows) -> Iterator[Rows]:
+    """Acts one by one; where people act on several things at once, those of one person at one time as one: what a basket
+    holds is not known before it is filled."""
+    if not dataset.repeats:
+        yield from acts[:, None]
+        return
+    user, at = dataset.acts.user[acts], dataset.acts.at[acts]
+    order = np.lexsort((acts, at, user))
+    user, at = user[order], at[order]
+    begins = 1 + np.flatnonzero((user[1:] != user[:-1]) | (at[1:] != at[:-1]))
+    yield from (basket for basket in np.split(acts[order], begins) if len(basket))
+
+
+def imagined(dataset: Dataset, basket: Rows) -> Moment:
+    """The moment right before some acts of one person."""
+    acts, first = dataset.acts, int(basket[0])
+    outcomes: dict[int, Outcome] = {}
+    for act in basket.tolist():
+        item = int(acts.item[act])
+        outcomes[item] = merged(outcomes.get(item), outcome(dataset, act))
+    return Moment(int(acts.user[first]), first, float(acts.at[first]), outcomes)
 
 
 def logged(dataset: Dataset, split: Split) -> Iterator[tuple[str, Moment, list[int]]]:

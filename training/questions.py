@@ -65,7 +65,7 @@ def question(dataset: Dataset, parts: Split, person: int) -> Question | None:
     if not len(tested):
         return None
     first = int(tested[0])
-    basket = tested[dataset.acts.at[tested] == dataset.acts.at[first]] if dataset.protocol == "time" else tested[:1]
+    basket = tested[dataset.acts.at[tested] == dataset.acts.at[first]] if dataset.repeats else tested[:1]
     items, which = np.unique(dataset.acts.item[basket], return_inverse=True)
     worth = np.nan_to_num(dataset.acts.value[basket].astype(np.float64), nan=0.0) * dataset.acts.quantity[basket]
     paid = np.bincount(which, weights=worth, minlength=len(items))

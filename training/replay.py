@@ -19,7 +19,7 @@ from rich.progress import Progress
 from training.baselines import Baseline, Popularity, Scores
 from training.dataset import Dataset
 from training.evaluate import DEEPEST, EvaluationSettings, Places, ask, baseline_places, ndcg
-from training.gate import Columns, Numbers, column, repeats, standard_error
+from training.gate import Columns, Numbers, column, standard_error
 from training.past import Past
 from training.questions import Question, questions
 from training.split import Mask, Split
@@ -134,7 +134,7 @@ async def answers(
         if new:
             await platform.take(new)
             known.update(item.item_id for item in new)
-        found = await ask(day, platform.retrieval, platform.ranking, EvaluationSettings(), repeats(past.whole))
+        found = await ask(day, platform.retrieval, platform.ranking, EvaluationSettings(), past.whole.repeats)
         retrieved += found.retrieved
         ranked += found.ranked
         if progress is not None and bar is not None:
@@ -156,7 +156,7 @@ def moment_of(question: Question) -> float:
 
 def references(whole: Dataset, month: Month, asked: Sequence[Question]) -> dict[str, Places]:
     """What needs no training, of the acts before the month: what everybody bought, and what that person did."""
-    parts, repeat = only_test(whole.acts.at >= month.start), repeats(whole)
+    parts, repeat = only_test(whole.acts.at >= month.start), whole.repeats
     models: dict[str, Baseline] = {POPULARITY: Popularity()}
     if repeat:
         models[BOUGHT] = Bought()

@@ -44,12 +44,17 @@ class RankingSettings:
     loss: LossWeights = field(default_factory=LossWeights)
     moments: int = 128
     threads: int = 0  # of torch; 0: its own choice
+    least_steps: int = 0  # taken also on few lists, by smaller batches and more epochs (`paced`)
 
 
+LEAST_STEPS, MOST_EPOCHS = 300, 10
+SMALLEST_BATCH = 16  # moments
 FORGETFUL = Regularisation(forget=0.7)  # on ml-1m best by far: what else it knows, it knows by heart
 PRESETS = {
-    "quick": RankingSettings(regularisation=FORGETFUL),
-    "full": RankingSettings(LoopSettings(epochs=3, lr=3e-3, weight_decay=1e-2), FORGETFUL, moments=256),
+    "quick": RankingSettings(regularisation=FORGETFUL, least_steps=LEAST_STEPS),
+    "full": RankingSettings(
+        LoopSettings(epochs=3, lr=3e-3, weight_decay=1e-2), FORGETFUL, moments=256, least_steps=LEAST_STEPS
+    ),
 }
 
 
@@ -78,8 +83,21 @@ def train(
         return write_bundle(model, impressions, target, metrics=metrics, seed=settings.loop.seed)
 
 
+def paced(settings: RankingSettings, lists: int) -> RankingSettings:
+    """Settings under which also few lists make a few hundred steps: smaller batches, then more epochs. The published
+    sizes are for tens of thousands of lists; a young shop's thousand would be over after a dozen steps."""
+    if not settings.least_steps:
+        return settings
+    smallest = min(settings.moments, SMALLEST_BATCH)
+    moments = min(max(lists * settings.loop.epochs // settings.least_steps, smallest), settings.moments)
+    epochs = -(-settings.least_steps // max(-(-lists // moments), 1))
+    epochs = max(min(epochs, MOST_EPOCHS), settings.loop.epochs)
+    return replace(settings, moments=moments, loop=replace(settings.loop, epochs=epochs))
+
+
 def fit_ranker(impressions: Impressions, settings: RankingSettings, progress: Progress | None = None) -> Dlrm:
     """The network after training, not yet calibrated."""
+    settings = paced(settings, len(impressions.rank))
     lists, loop = impressions.rank, settings.loop
     seed_everything(loop.seed)
     model = make_model(impressions, settings.regularisation)

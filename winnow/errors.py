@@ -4,7 +4,10 @@
     ├── InvalidArgument      the caller's fault; names the field and the remedy
     ├── NotFound             the thing asked for does not exist
     ├── PayloadTooLarge      a limit on size was crossed
-    ├── ResourceExhausted    a limit on rate, or a full queue or disk
+    ├── Unauthenticated      nobody knows who asks: no credential, or one that is not valid
+    ├── PermissionDenied     who asks is known and may not do this
+    ├── ResourceExhausted    a full queue or disk
+    │   └── RateLimited      the caller asked too often
     ├── FailedPrecondition   right request, wrong moment (a bundle is missing, a bundle is refused)
     │   └── BundleRefused    a bundle that fails its own checks; the old one keeps serving
     ├── Unavailable          a part is down; trying again later may help
@@ -42,8 +45,24 @@ class PayloadTooLarge(WinnowError):
     """The request crosses a limit on size; the detail says which, in the limit's unit."""
 
 
+class Unauthenticated(WinnowError):
+    """No credential came, or one that is not valid; `field` is the header. The detail never quotes the credential."""
+
+
+class PermissionDenied(WinnowError):
+    """Who asks may not do this; `scope` is what they lack, and the detail says so."""
+
+    def __init__(self, detail: str, *, field: str = "", scope: str = "") -> None:
+        super().__init__(detail, field=field)
+        self.scope = scope
+
+
 class ResourceExhausted(WinnowError):
-    """A rate limit, a full queue or a full disk."""
+    """A full queue or a full disk."""
+
+
+class RateLimited(ResourceExhausted):
+    """The caller asked more often than agreed; the detail says when to come back."""
 
 
 class FailedPrecondition(WinnowError):
@@ -84,6 +103,9 @@ ERRORS: dict[type[WinnowError], Status] = {
     InvalidArgument: Status(422, "INVALID_ARGUMENT", "invalid-argument", "The request is not valid"),
     NotFound: Status(404, "NOT_FOUND", "not-found", "No such thing"),
     PayloadTooLarge: Status(413, "OUT_OF_RANGE", "payload-too-large", "The request is too large"),
+    Unauthenticated: Status(401, "UNAUTHENTICATED", "unauthenticated", "Who asks is not known"),
+    PermissionDenied: Status(403, "PERMISSION_DENIED", "permission-denied", "Not allowed"),
+    RateLimited: Status(429, "RESOURCE_EXHAUSTED", "rate-limited", "Too many requests"),
     ResourceExhausted: Status(429, "RESOURCE_EXHAUSTED", "resource-exhausted", "Too much at once"),
     BundleRefused: Status(409, "FAILED_PRECONDITION", "bundle-refused", "The bundle was refused"),
     FailedPrecondition: Status(409, "FAILED_PRECONDITION", "failed-precondition", "Not possible in this state"),

@@ -209,6 +209,14 @@ def end_offsets(bootstrap: str, topic: Topic) -> dict[int, int]:
         return {place.partition: one.offset for place, one in found.items()}
 
 
+def trim(bootstrap: str, topic: Topic, before: Mapping[int, int]) -> None:
+    """Delete what lies before these offsets by partition, as retention would in time."""
+    places = {TopicPartition(topic.name, number): offset for number, offset in before.items() if offset > 0}
+    if places:
+        with admin(bootstrap) as client:
+            client.delete_records(places, timeout_ms=millis(REQUEST_S))
+
+
 @contextmanager
 def admin(bootstrap: str) -> Iterator[Any]:
     with translated("administer"):

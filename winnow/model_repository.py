@@ -28,6 +28,7 @@ LEASES = ".leases"  # a folder a model, in it a file a user; its time is when th
 CONFIG = "config.pbtxt"
 VERSION = "1"
 MAX_BATCH = 8_192  # rows of one run: more than the largest request has
+TENSORRT = 'optimization { execution_accelerators { gpu_execution_accelerator : [ { name: "tensorrt" } ] } }'
 TYPES = {
     "tensor(float)": "TYPE_FP32",
     "tensor(float16)": "TYPE_FP16",
@@ -50,6 +51,7 @@ class Running:
 
     instances: int = 1
     on_gpu: bool = False
+    tensorrt: bool = False  # on the GPU only
     threads: int = 1  # of one run
     max_queue: int = 0  # requests; one more is refused; 0: no limit
     max_queue_s: float = 0.0  # a request that waited longer is refused; its own deadline may be nearer; 0: no limit
@@ -161,6 +163,7 @@ def config_of(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], ru
         f"version_policy {{ specific {{ versions: [ {VERSION} ] }} }}",
         parameter("intra_op_thread_count", running.threads),
         warm_up(inputs, batch),
+        *([TENSORRT] if running.on_gpu and running.tensorrt else ()),
     ]
     return "\n".join([*lines, dynamic_batching(running)] if batch else lines) + "\n"
 

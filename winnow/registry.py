@@ -16,13 +16,13 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from winnow import registry_file
+from winnow import registry_file, registry_http
 from winnow.artifacts import MANIFEST, Bundle, Kind
 from winnow.errors import NotFound, Unavailable
 
@@ -39,6 +39,7 @@ HTTP_RETRIES = 1
 TRANSFER_TIMEOUT_S = 300
 SQLITE_WAIT_S = 5.0
 LONGEST_TAG = 5_000
+KEPT_COPIES = 6  # of a remote registry's bundles, of each kind: at a refresh every 15 minutes a disk would fill in days
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -92,6 +93,7 @@ def model_name(kind: Kind) -> str:
 
 Method = Callable[Concatenate["MlflowRegistry", P], T]
 Look = Callable[[Path, str, str, str, float], registry_file.Row | None]
+Ask = Callable[[str, str, str, str], registry_file.Row | None]
 
 
 def translated(method: Method[P, T]) -> Method[P, T]:
@@ -128,19 +130,21 @@ class MlflowRegistry:
 
     def holder(self, kind: Kind, alias: str) -> Version | None:
         """The version that an alias points at, or None."""
-        if self._database is None:
-            return self._holder(kind, alias)
-        if not self._database.exists():
+        if self._database is not None and not self._database.exists():
             return None
         try:
-            row = self._read(registry_file.by_alias, kind, alias)
+            row = self._read(registry_file.by_alias, registry_http.by_alias, kind, alias)
         except registry_file.Unfamiliar:
             return self._holder(kind, alias)
         return None if row is None else Version(kind, row.number, row.tag)
 
     def fetch(self, version: Version) -> Path:
         cached = self._cached(version)
-        return cached if (cached / MANIFEST).is_file() else self._fetch(version, cached)
+        if not (cached / MANIFEST).is_file():
+            return self._fetch(version, cached)
+        with suppress(OSError):  # where copies cannot be written, they cannot pile up either
+            os.utime(cached)
+        return cached
 
     @translated
     def register(self, bundle: Bundle, params: Mapping[str, Any] | None = None) -> Version:
@@ -231,17 +235,24 @@ class MlflowRegistry:
         local = Path(source.removeprefix("file://"))
         if not local.is_absolute():
             self._download(source, target)
+            self._drop_old_copies(version.kind)
             return target
         if not (local / MANIFEST).is_file():
             raise NotFound(f"{model_name(version.kind)} version {version.number}: its files are gone from {local}")
         return local
 
+    def _drop_old_copies(self, kind: Kind) -> None:
+        """Those that were fetched longest ago. Who still serves one has it in memory."""
+        copies = [(path.stat().st_mtime, path) for path in self.cache.glob(f"{kind}-*") if path.is_dir()]
+        for _, old in sorted(copies)[:-KEPT_COPIES]:
+            shutil.rmtree(old, ignore_errors=True)
+
     def _source(self, version: Version) -> str:
         """Where the files of a version are."""
-        if self._database is None or not self._database.exists():
+        if self._database is not None and not self._database.exists():
             return self._asked_source(version)
         try:
-            row = self._read(registry_file.by_number, version.kind, version.number)
+            row = self._read(registry_file.by_number, registry_http.by_number, version.kind, version.number)
         except registry_file.Unfamiliar:
             return self._asked_source(version)
         if row is None:
@@ -252,12 +263,13 @@ class MlflowRegistry:
     def _asked_source(self, version: Version) -> str:
         return str(self._open().get_model_version(model_name(version.kind), version.number).source)
 
-    def _read(self, look: Look, kind: Kind, wanted: str) -> registry_file.Row | None:
-        """One look into the file. Raises Unavailable, registry_file.Unfamiliar."""
-        assert self._database is not None
+    def _read(self, look: Look, ask: Ask, kind: Kind, wanted: str) -> registry_file.Row | None:
+        """One look into the file, or one question to the server. Raises Unavailable, registry_file.Unfamiliar."""
         try:
+            if self._database is None:
+                return ask(self.uri, model_name(kind), wanted, TAG)
             return look(self._database, model_name(kind), wanted, TAG, SQLITE_WAIT_S)
-        except sqlite3.Error as broken:
+        except (sqlite3.Error, Unavailable) as broken:
             raise Unavailable(f"registry {self.uri}: {first_line(broken)}") from broken
 
     def _open(self) -> Any:
@@ -301,19 +313,26 @@ class MlflowRegistry:
     def _tags(self, bundle: Bundle) -> dict[str, str]:
         return {TAG: bundle.id} | {f"data.{name}": str(value)[:500] for name, value in bundle.data.items()}
 
-    @translated
     def _download(self, source: str, target: Path) -> None:
         """Whole or not at all: into a folder beside the target, then renamed."""
-        from mlflow.artifacts import download_artifacts
-
         self.cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.cache, prefix=".download-") as folder:
-            got = Path(download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=self.uri))
+            try:
+                got = Path(folder) / FOLDER
+                registry_http.download(self.uri, source, got)
+            except registry_file.Unfamiliar:
+                got = self._asked_files(source, folder)
             if not (got / MANIFEST).is_file():
                 raise NotFound(f"{source} holds no {MANIFEST}")
             if target.exists():  # an earlier, broken copy
                 shutil.rmtree(target)
             got.rename(target)
+
+    @translated
+    def _asked_files(self, source: str, folder: str) -> Path:
+        from mlflow.artifacts import download_artifacts
+
+        return Path(download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=self.uri))
 
 
 def prepare() -> None:

@@ -182,8 +182,15 @@ Fact = (
     | Shown
 )
 
-SOURCES: Mapping[str, bool] = {"text": False, "sequence": True, "item_to_item": True, "tower": True}
+SOURCES: Mapping[str, bool] = {"text": False, "again": True, "sequence": True, "item_to_item": True, "tower": True}
 """Sources that are worth telling, and whether what they mean rests on the person's history."""
+
+
+def tells(source: str, user: UserState, item_id: str) -> bool:
+    """Whether it says something true that this source proposed the item for this person."""
+    if source == "again":
+        return item_id in user.seen.tolist()
+    return source in SOURCES and (not SOURCES[source] or len(user.history) > 0)
 
 
 def fact_of(reason: Reason) -> Fact:
@@ -220,8 +227,7 @@ def holds(fact: Fact, case: Case) -> bool:
         case Shown():
             return True
         case FoundBy(source):
-            needs_history = SOURCES.get(source, False)
-            return source in SOURCES and source in case.sources and (not needs_history or len(case.user.history) > 0)
+            return source in case.sources and tells(source, case.user, case.item_id)
         case Popular(top):
             return 0 < case.popularity.top(case.item_id) <= top
         case _ if item is None:

@@ -14,7 +14,6 @@ from services.explanation.facts import (
     CHEAPER,
     FAVOURITE_ITEMS,
     SHARED_WORDS,
-    SOURCES,
     Act,
     BelowUsualPrice,
     Fact,
@@ -29,6 +28,7 @@ from services.explanation.facts import (
     Shown,
     chosen,
     is_new,
+    tells,
     title_words,
     usual_price,
 )
@@ -41,7 +41,7 @@ from winnow.types import Context, Item, UserState
 TELLING: dict[Act, float] = {"bought": 8.0, "liked": 8.0, "carted": 4.0, "viewed": 0.0}
 WITNESSES = 4  # newest items of the history that are looked at per category, brand or word
 OLDER = 0.1  # weight that an item of the history loses per place that it lies back
-SOURCE_WEIGHT = {"text": 95.0, "sequence": 50.0, "item_to_item": 48.0, "tower": 20.0}
+SOURCE_WEIGHT = {"text": 95.0, "again": 60.0, "sequence": 50.0, "item_to_item": 48.0, "tower": 20.0}
 SHOWN = -100.0  # said only where nothing else is left
 
 
@@ -117,7 +117,7 @@ class Taste:
         if top := self._tables.popularity.top(item_id):
             yield Proposal(38.0 - top / 25, Popular, made=Popular(top))
         for source in sources:
-            if source in SOURCES and (not SOURCES[source] or len(self._user.history)):
+            if tells(source, self._user, item_id):
                 yield Proposal(SOURCE_WEIGHT[source], FoundBy, made=FoundBy(source))
         yield Proposal(SHOWN, Shown, made=Shown())
 

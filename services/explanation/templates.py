@@ -41,6 +41,7 @@ BECAUSE: dict[Act, str] = {
 }
 FOUND: dict[str, str] = {
     "text": "Matches what you searched for",
+    "again": "You chose this before",
     "sequence": "Chosen by others right after what you chose lately",
     "item_to_item": "Chosen by others who chose what you chose lately",
     "tower": "Suggested by what you did lately",

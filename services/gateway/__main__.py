@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.gateway.build import build, face, hot_states, remember
+from services.gateway.let_in import gate
 from services.gateway.settings import MS, Settings
 from winnow.catalogue import Catalogue, Rows, follow
 from winnow.serving.connect import connect
@@ -24,17 +25,21 @@ async def process(settings: Settings) -> Process:
     catalogue = Catalogue()
     stand_in = hot_states(settings)
     gateway = build(settings, catalogue, features, retrieval, ranking, explanation, stand_in)
+    guard = gate(settings)
     return Process(
         grpc=[wire.register(gateway)],
         grpc_address=settings.gateway_address,
-        http=face(settings, gateway),
+        http=face(settings, gateway, guard),
         http_address=settings.rest_address,
+        guard=guard,
+        limits=settings.limits(settings.max_body_bytes, settings.body_s),
         loops=[
             follow(catalogue, features, ignore),
             remember(settings, gateway, retrieval),
             gateway.decisions.run(),
+            *([guard.follow()] if guard else []),
         ],
-        close=[stand_in.close] if stand_in else [],
+        close=[part.close for part in (stand_in, guard) if part],
         grace_s=settings.grace_s,
         serving=settings,
         tls=face_tls,

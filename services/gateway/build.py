@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from services.gateway.decisions import DecisionLog, Outlet
+from services.gateway.gate import Gate
 from services.gateway.inner import Inner
 from services.gateway.popular import Popular
 from services.gateway.recommender import Gateway
@@ -56,9 +57,9 @@ def outlet(settings: Settings) -> Outlet:
     return ToBroker(settings.kafka_bootstrap, disk, replicas=settings.kafka_replicas)
 
 
-def face(settings: Settings, gateway: Gateway) -> FastAPI:
+def face(settings: Settings, gateway: Gateway, guard: Gate | None = None) -> FastAPI:
     """The gateway's REST face."""
-    return rest(gateway, gateway.item, settings.max_body_bytes, settings.body_s)
+    return rest(gateway, gateway.item, settings.max_body_bytes, settings.body_s, guard)
 
 
 async def remember(settings: Settings, gateway: Gateway, retrieval: Retrieval) -> None:

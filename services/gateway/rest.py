@@ -34,8 +34,11 @@ from services.gateway.bodies import (
 )
 from services.gateway.docs import docs
 from services.gateway.edge import Edge
+from services.gateway.guarded_rest import GuardedRest
+from services.gateway.security_document import secured
 from winnow.errors import NotFound, Unavailable
 from winnow.ports import Recommender
+from winnow.serving.guard import Guard
 from winnow.serving.telemetry import metrics_page
 from winnow.types import MAX_ID, Item
 
@@ -59,8 +62,8 @@ def json(body: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(body), status, media_type="application/json")
 
 
-def rest(port: Recommender, item_of: Known, max_body_bytes: int, body_s: float) -> FastAPI:
-    """The application. `item_of` finds the facts of one item."""
+def rest(port: Recommender, item_of: Known, max_body_bytes: int, body_s: float, guard: Guard | None = None) -> FastAPI:
+    """The application. `item_of` finds the facts of one item; without a `guard` everybody is served."""
     app = FastAPI(
         title="Winnow",
         version="1",
@@ -71,6 +74,8 @@ def rest(port: Recommender, item_of: Known, max_body_bytes: int, body_s: float) 
         redoc_url=None,
     )
     problems.install(app)
+    if guard is not None:
+        app.add_middleware(GuardedRest, guard=guard, routes=app.routes)
     app.add_middleware(Edge, max_body_bytes=max_body_bytes, body_s=body_s)
     recommendations(app, port)
     related(app, port)
@@ -78,6 +83,7 @@ def rest(port: Recommender, item_of: Known, max_body_bytes: int, body_s: float) 
     operations(app, port)
     docs(app)
     document(app)
+    secured(app.openapi(), required=guard is not None)
     return app
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from services.gateway.auth_settings import AuthSettings
 from winnow.kafka_security import KafkaSecurity
 from winnow.serving.address import Address
 from winnow.serving.settings import FaceSettings
@@ -14,7 +15,7 @@ from winnow.serving.settings import FaceSettings
 MS = 1e-3
 
 
-class Settings(FaceSettings, KafkaSecurity):
+class Settings(AuthSettings, FaceSettings, KafkaSecurity):
     """Where the gateway listens, where its peers are, and how long a stage may take.
 
     A budget is for one request; a batch of b gets max(1, b / 4) times as much.

@@ -22,13 +22,15 @@ NOBODY = UserState(Person(session_id="nobody"))
 @dataclass(frozen=True, eq=False)
 class Ask:
     """Find `n` rows for one person. `mask` (over all known rows) may be shared between asks: open to everyone, or the
-    filter's; `without` are this person's own exceptions, distinct rows below len(mask)."""
+    filter's; `without` are this person's own exceptions, distinct rows below len(mask); `seen` are the rows that they
+    acted on lately, where such may come back."""
 
     n: int
     mask: Mask
     without: Rows = field(default_factory=lambda: NO_ROWS)
     user: UserState = NOBODY
     history: Rows = field(default_factory=lambda: NO_ROWS)  # row per act of user.history, -1 where unknown
+    seen: Rows = field(default_factory=lambda: NO_ROWS)
     context: Context = field(default_factory=Context)
     query: str = ""
 

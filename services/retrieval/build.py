@@ -10,6 +10,7 @@ from services.retrieval.merge import blends_of
 from services.retrieval.model import Model
 from services.retrieval.service import RetrievalService
 from services.retrieval.settings import Settings
+from services.retrieval.sources.again import Again
 from services.retrieval.sources.fresh import Fresh
 from services.retrieval.sources.item_to_item import ItemToItem
 from services.retrieval.sources.sequence import Sequence
@@ -36,6 +37,7 @@ def build(settings: Settings, catalogue: Catalogue) -> RetrievalService:
         Trending(),
         fresh,
         text,
+        Again(),
     )
     blends = blends_of(
         [source.name for source in sources],

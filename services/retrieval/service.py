@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from services.retrieval.ask import NOBODY, Ask, Found, scored
+from services.retrieval.ask import NO_ROWS, NOBODY, Ask, Found, scored
 from services.retrieval.bundle import RetrievalBundle
 from services.retrieval.merge import Blend, Merged, merge
 from services.retrieval.model import Model
@@ -152,9 +152,9 @@ class RetrievalService:
             raise InvalidArgument(f"must be between 1 and {MAX_N}", field="n")
         mask = self._mask(query.filter)
         rows_of, user = self._catalogue.rows, query.user
-        out = [rows_of(query.exclude)]
+        out, seen = [rows_of(query.exclude)], rows_of(user.seen)
         if not query.include_seen:
-            out += [rows_of(user.seen), self._fingerprints.rows(user.seen_tail)]
+            out += [seen, self._fingerprints.rows(user.seen_tail)]
         without = np.unique(np.concatenate(out))
         return Ask(
             n=query.n,
@@ -162,6 +162,7 @@ class RetrievalService:
             without=without[(without >= 0) & (without < len(mask))],
             user=user,
             history=rows_of(user.history.item_ids),
+            seen=seen[seen >= 0] if query.include_seen else NO_ROWS,
             context=query.context,
             query=query.query,
         )

@@ -15,7 +15,8 @@ from winnow.serving.triton_settings import TritonSettings
 
 class Settings(TritonSettings, ServingSettings):
     """`retrieval_address` is where the service listens. Shares, weights and floors are per source
-    (`services.retrieval.merge.Blend`); text only competes when a query brings words."""
+    (`services.retrieval.merge.Blend`); text only competes when a query brings words, again
+    only where seen items may come back."""
 
     model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")
 
@@ -33,6 +34,7 @@ class Settings(TritonSettings, ServingSettings):
         "trending": 0.05,
         "fresh": 0.05,
         "text": 1.0,
+        "again": 0.5,
     }
     retrieval_weights: Mapping[str, float] = {
         "tower": 1.0,
@@ -40,8 +42,9 @@ class Settings(TritonSettings, ServingSettings):
         "item_to_item": 0.05,
         "trending": 0.005,
         "text": 1.0,
+        "again": 0.5,
     }
-    retrieval_floors: Mapping[str, float] = {"sequence": 0.001, "item_to_item": 0.01}
+    retrieval_floors: Mapping[str, float] = {"sequence": 0.001, "item_to_item": 0.01, "again": 0.5}
     sequence_acts: int = Field(3, ge=1, le=50, description="newest acts whose successors are proposed")
     sequence_decay: float = Field(0.5, gt=0, le=1, description="what the next older act counts")
     item_to_item_acts: int = Field(20, ge=1, le=50, description="newest acts whose companions are proposed")

@@ -221,7 +221,9 @@ async def test_more_candidates_than_a_page_can_need_are_refused(opened: Callable
 async def test_sources_of_tomorrow_do_not_disturb(opened: Callable[[], Opened]) -> None:
     query = asked(3, FIFTY)
     extra = np.concatenate([query.candidates.scores, np.ones((50, 1), np.float32)], axis=1)
-    newer = Candidates(query.candidates.item_ids, query.candidates.sources | 64, extra, (*SOURCES, "tomorrow"))
+    newer = Candidates(
+        query.candidates.item_ids, query.candidates.sources | 1 << len(SOURCES), extra, (*SOURCES, "tomorrow")
+    )
     async with opened() as port:
         before, after = await port.rank([query, RankQuery(query.user, newer, query.context)])
     same(before, after)

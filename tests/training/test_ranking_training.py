@@ -138,3 +138,18 @@ def test_two_processes_train_one_ranker(lists: Impressions, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr[-3000:]
     [path] = (tmp_path / "bundles").iterdir()
     assert open_bundle(path, "ranking").metrics["auc_click"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("lists", "moments", "epochs"), [(900, 16, 6), (40_000, 128, 2), (9_000, 60, 2), (40, 16, 10), (1, 16, 10)]
+)
+def test_few_lists_are_learnt_from_longer(lists: int, moments: int, epochs: int) -> None:
+    settings = RankingSettings(loop=LoopSettings(epochs=2), moments=128, least_steps=300)
+    paced = train_ranking.paced(settings, lists)
+    assert (paced.moments, paced.loop.epochs) == (moments, epochs)
+
+
+def test_small_batches_and_many_epochs_that_were_asked_for_stay() -> None:
+    small = RankingSettings(loop=LoopSettings(epochs=30), moments=8, least_steps=300)
+    assert train_ranking.paced(small, 1_000) == small
+    assert train_ranking.paced(QUICK, 10) == QUICK

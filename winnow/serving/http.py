@@ -14,6 +14,8 @@ import uvicorn
 from winnow.serving.address import CannotListen, reason
 from winnow.serving.identity import Identity
 from winnow.serving.leaving import Leaving
+from winnow.serving.limits import Limits
+from winnow.serving.slow_clients import impatient
 from winnow.serving.tls import http_context
 
 KEEP_ALIVE_S = 75
@@ -47,7 +49,9 @@ class RunningHttp:
         await self.task
 
 
-async def serve_http(app: Any, address: str, *, grace_s: float, tls: Identity | None = None) -> RunningHttp:
+async def serve_http(
+    app: Any, address: str, *, grace_s: float, limits: Limits | None = None, tls: Identity | None = None
+) -> RunningHttp:
     """Start serving an ASGI application on `host:port` (port 0: any free one). CannotListen when the port is taken."""
     leaving = Leaving(app)
     host, _, port = address.rpartition(":")
@@ -57,11 +61,13 @@ async def serve_http(app: Any, address: str, *, grace_s: float, tls: Identity | 
         log_config=None,
         access_log=False,
         lifespan="off",
-        http="httptools",
+        http=impatient(limits) if limits else "httptools",
         ws="none",
         server_header=False,
         date_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        proxy_headers=bool(limits and limits.trusted_proxies),
+        forwarded_allow_ips=limits.trusted_proxies if limits else None,
+        timeout_keep_alive=max(1, round(limits.idle_s)) if limits else KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(grace_s)),
         backlog=BACKLOG,
         ssl_context_factory=(lambda config, default: http_context(tls)) if tls else None,

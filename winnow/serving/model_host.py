@@ -146,7 +146,7 @@ class TritonHost:
 
 def triton_host(settings: TritonSettings) -> TritonHost:
     """A host as the settings say."""
-    running = Running(instances=settings.triton_instances, on_gpu=settings.triton_gpu)
+    running = Running(settings.triton_instances, on_gpu=settings.triton_gpu, tensorrt=settings.triton_tensorrt)
     return TritonHost(
         TritonServer(settings.triton_address, tls=settings.triton_tls()),
         ModelRepository(settings.triton_repository, running),

@@ -19,7 +19,9 @@ from pydantic_settings import BaseSettings
 
 from winnow.errors import FailedPrecondition, Unavailable, WinnowError
 from winnow.serving.address import CannotListen, check_free, reason
+from winnow.serving.guard import Guard
 from winnow.serving.identity import Identity
+from winnow.serving.limits import Limits
 from winnow.serving.memory import tune
 from winnow.serving.serve import Registration, RunningServer, serve_grpc
 from winnow.serving.settings import ServingSettings, words_of
@@ -47,6 +49,8 @@ class Process:
     loops: Sequence[Loop] = ()
     http: Any = None  # an ASGI application
     http_address: str = ""
+    guard: Guard | None = None  # of the gRPC face; the application brings its own
+    limits: Limits | None = None  # for what strangers can reach
     close: Sequence[Callable[[], Awaitable[None] | None]] = ()
     grace_s: float = 10.0
     serving: ServingSettings = field(default_factory=ServingSettings.model_construct)
@@ -68,13 +72,17 @@ class Process:
             if self.http is not None:
                 from winnow.serving.http import serve_http  # only the gateway's image holds a web server
 
-                http = await serve_http(self.http, self.http_address, grace_s=self.grace_s, tls=self.tls)
+                http = await serve_http(
+                    self.http, self.http_address, grace_s=self.grace_s, limits=self.limits, tls=self.tls
+                )
                 faces.append(http)
                 addresses["rest"] = http.address
             grpc = await serve_grpc(
                 self.grpc,
                 self.grpc_address,
                 grace_s=self.grace_s,
+                guard=self.guard,
+                limits=self.limits,
                 tls=self.tls,
                 health_address=self.serving.health_address,
             )

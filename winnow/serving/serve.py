@@ -21,7 +21,10 @@ from winnow.errors import DeadlineExceeded, WinnowError
 from winnow.pipeline import deadline_in
 from winnow.requests import Readiness
 from winnow.serving.address import CannotListen, check_free
+from winnow.serving.guard import Guard
+from winnow.serving.guarded_calls import Guarded, options
 from winnow.serving.identity import Identity, Inside
+from winnow.serving.limits import Limits
 from winnow.serving.status import BUG, MAX_DETAIL, MAX_MESSAGE_BYTES, REQUEST_ID, SLUG, code_of, trailers_of
 from winnow.serving.telemetry import GRPC_REQUESTS, GRPC_SECONDS, request_id
 from winnow.serving.tls import Arrows, server_credentials
@@ -29,8 +32,11 @@ from winnow.serving.tls import Arrows, server_credentials
 log = logging.getLogger(__name__)
 
 HEALTH_EVERY_S = 0.5
+LIVE = "live"  # the health service's name for "the event loop answers", whatever the services lack
+CONNECTION_AGE_S = 120  # a caller then connects anew, and finds replicas that were not there before; calls finish first
 MAX_CONCURRENT_CALLS = 1_000
 MAX_PROBES = 20
+MESSAGE_S = 10.0  # for the message of a guarded call, where no limits say otherwise
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -40,6 +46,7 @@ OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake, not a wish
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_connection_age_ms", CONNECTION_AGE_S * 1_000),
 )
 
 
@@ -86,18 +93,26 @@ async def serve_grpc(
     address: str,
     *,
     grace_s: float = 5.0,
+    guard: Guard | None = None,
+    limits: Limits | None = None,
     tls: Identity | None = None,
     health_address: str = "",
 ) -> RunningServer:
-    """Start serving on `host:port` (port 0: any free one). CannotListen when the port is taken. Among our own (`Inside`)
-    only the diagram's callers are answered. `health_address` has the health service alone, for probes without a
-    certificate."""
+    """Start serving on `host:port` (port 0: any free one). CannotListen when the port is taken. A face for strangers has
+    `limits`, and where they are to be recognised a `guard`. Among our own (`Inside`) only the diagram's callers are
+    answered. `health_address` has the health service alone, for probes without a certificate."""
     check_free(address)  # gRPC writes a line of its own and keeps the reason to itself
-    around = [Arrows(tls), Edge()] if isinstance(tls, Inside) else [Edge()]
-    server = grpc.aio.server(interceptors=around, options=OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
+    outer = [Guarded(guard, limits.body_s if limits else MESSAGE_S)] if guard or limits else []
+    arrows = [Arrows(tls)] if isinstance(tls, Inside) else []
+    server = grpc.aio.server(
+        interceptors=[*arrows, *outer, Edge()],
+        options=tuple((dict(OPTIONS) | (options(limits) if limits else {})).items()),
+        maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
+    )
     for service in services:
         service.add(server)
     health = HealthServicer()
+    await health.set(LIVE, SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = [service.name for service in services]
     reflection.enable_server_reflection((*names, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)

@@ -34,6 +34,14 @@ HTTP_REQUESTS = Counter("winnow_http_requests_total", "HTTP requests answered", 
 HTTP_SECONDS = Histogram("winnow_http_request_seconds", "Time of one HTTP request", ["route"], buckets=BUCKETS_S)
 GRPC_REQUESTS = Counter("winnow_grpc_requests_total", "gRPC calls answered", ["method", "code"])
 GRPC_SECONDS = Histogram("winnow_grpc_request_seconds", "Time of one gRPC call", ["method"], buckets=BUCKETS_S)
+ACCESS = Counter(
+    "winnow_access_total", "Requests that asked for access, by face and what came of it", ["face", "outcome"]
+)
+KEY_SETS = Counter(
+    "winnow_key_sets_total", "Reads of verification keys, by source and whether they were taken", ["source", "outcome"]
+)
+RATES_FALLBACK = Counter("winnow_rate_limit_fallback_total", "Requests counted in this process because Redis was away")
+CONNECTIONS_CLOSED = Counter("winnow_http_connections_closed_total", "Connections the HTTP face gave up on", ["reason"])
 EVENTS = Counter("winnow_events_total", "Events taken, and duplicates among them", ["outcome"])
 BUNDLE = Gauge("winnow_bundle_info", "1 for the bundle that is serving", ["kind", "version", "bundle"])
 HOT_WRITES = Counter(

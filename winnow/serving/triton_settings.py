@@ -25,6 +25,9 @@ class TritonSettings(BaseSettings):
     triton_cert: str = Field("", description="file of our certificate, where Triton asks for one,")
     triton_key: str = Field("", description="and of its key")
     triton_gpu: bool = Field(False, description="instances run on the GPU")
+    triton_tensorrt: bool = Field(
+        False, description="there by TensorRT, whose engines are built at a model's first load"
+    )
 
     @model_validator(mode="after")
     def _triton_whole(self) -> Self:

@@ -90,3 +90,17 @@ def test_a_bug_is_not_hidden() -> None:
 
     with pytest.raises(ZeroDivisionError):
         ended(main)
+
+
+def test_the_address_of_redis_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    from jobs.stream import arguments
+
+    words = ["--bootstrap", "kafka:9092", "--home", "/srv/home"]
+    monkeypatch.delenv("WINNOW_REDIS_URL", raising=False)
+    with pytest.raises(SystemExit):
+        arguments(words)
+    monkeypatch.setenv("WINNOW_REDIS_URL", "redis://:secret@redis:6379/0")
+    assert arguments(words).redis == "redis://:secret@redis:6379/0"
+    monkeypatch.setenv("WINNOW_REDIS_URL", "redis:6379")
+    with pytest.raises(SystemExit):
+        arguments(words)

@@ -10,7 +10,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = [
-    *("demo", "trace", "up", "status", "down", "test", "check", "evaluate", "replay", "bench", "drill"),
+    *(
+        "demo",
+        "trace",
+        "up",
+        "status",
+        "down",
+        "test",
+        "check",
+        "evaluate",
+        "replay",
+        "bench",
+        "drill",
+        "cluster-check",
+    ),
     *("setup", "format", "proto", "lock", "clean"),
 ]
 
@@ -31,7 +44,7 @@ def planned(*arguments: str) -> str:
 
 
 def test_make_alone_prints_every_command_with_one_line_of_help() -> None:
-    printed = dict(re.findall(r"^  make (\w+) +(\S.*)$", make().stdout, re.MULTILINE))
+    printed = dict(re.findall(r"^  make ([\w-]+) +(\S.*)$", make().stdout, re.MULTILINE))
     assert sorted(printed) == sorted(COMMANDS)
 
 

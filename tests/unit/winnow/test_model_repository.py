@@ -132,3 +132,9 @@ def test_what_is_removed_is_gone_and_a_model_without_a_lease_is_nobodys_to_remov
         repository.remove(unused)
     assert models(tmp_path / "models") == ["foreign"]
     assert name == name_of(bundle, "mixing")
+
+
+def test_tensorrt_is_asked_for_on_a_gpu_alone() -> None:
+    batch = [Tensor("x", FLOATS, ("b", 4))]
+    assert 'name: "tensorrt"' in config_of("m", batch, batch, Running(on_gpu=True, tensorrt=True))
+    assert "tensorrt" not in config_of("m", batch, batch, Running(tensorrt=True))

@@ -14,7 +14,7 @@ import pytest
 
 from winnow.artifacts import Bundle, seal
 from winnow.errors import NotFound, Unavailable
-from winnow.registry import CHAMPION, MlflowRegistry, Version, metric_name, model_name
+from winnow.registry import CHAMPION, KEPT_COPIES, MlflowRegistry, Version, metric_name, model_name
 
 
 def bundle(folder: Path, word: str = "one") -> Bundle:
@@ -179,3 +179,23 @@ def test_names_are_made_fit_for_mlflow() -> None:
 
 def test_telemetry_is_off_once_the_registry_is_used(registry: MlflowRegistry, first: tuple[Bundle, Version]) -> None:
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_copies_that_were_not_used_for_longest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = MlflowRegistry("http://127.0.0.1:1", tmp_path / "cache")
+    monkeypatch.setattr(registry, "_source", lambda version: "mlflow-artifacts:/somewhere")
+
+    def download(source: str, target: Path) -> None:
+        bundle(target, target.name)
+        os.utime(target, (len(list(target.parent.iterdir())),) * 2)
+
+    monkeypatch.setattr(registry, "_download", download)
+    versions = [Version("retrieval", str(number)) for number in range(1, KEPT_COPIES + 3)]
+    for version in versions[:-1]:
+        registry.fetch(version)
+        registry.fetch(versions[0])  # serves, and is looked at again
+    (tmp_path / "cache" / "ranking-1-bundle").mkdir()
+    registry.fetch(versions[-1])
+    kept = {path.name for path in (tmp_path / "cache").iterdir()}
+    wanted = [versions[0], *versions[-KEPT_COPIES + 1 :]]
+    assert kept == {f"retrieval-{one.number}-bundle" for one in wanted} | {"ranking-1-bundle"}

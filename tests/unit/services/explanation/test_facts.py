@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -162,6 +163,13 @@ def test_a_source_is_told_only_when_it_proposed_the_item() -> None:
 def test_a_source_that_rests_on_history_needs_one() -> None:
     assert true(FoundBy("tower"), "heat", LIKED, "tower")
     assert not true(FoundBy("tower"), "heat", history(), "tower")
+
+
+def test_nobody_is_told_that_they_chose_what_they_did_not() -> None:
+    seen = replace(LIKED, seen=strings(["alien"]))
+    assert true(FoundBy("again"), "alien", seen, "again")
+    assert not true(FoundBy("again"), "heat", seen, "again")
+    assert not true(FoundBy("again"), "alien", seen, "tower")
 
 
 def test_nothing_but_sources_is_claimed_of_an_unknown_item() -> None:

@@ -25,7 +25,7 @@ from winnow.types import Candidates, Item, Predictions, strings
 
 def query(*item_ids: str) -> RankQuery:
     n = len(item_ids)
-    candidates = Candidates(strings(item_ids), np.ones(n, np.uint32), np.zeros((n, 6), np.float32), SOURCES)
+    candidates = Candidates(strings(item_ids), np.ones(n, np.uint32), np.zeros((n, len(SOURCES)), np.float32), SOURCES)
     return RankQuery(make_user("u1", ["i3", "i5"]), candidates)
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from services.retrieval.ask import Ask, first
 from services.retrieval.bundle import Neighbours, load
 from services.retrieval.model import Model
+from services.retrieval.sources.again import Again
 from services.retrieval.sources.fresh import Fresh
 from services.retrieval.sources.item_to_item import ItemToItem
 from services.retrieval.sources.sequence import Sequence
@@ -296,3 +297,27 @@ def test_a_word_that_everything_has_costs_no_more_than_the_limit(model: Model, t
     assert len(rows) == len(scores) == MAX_MATCHES
     assert rows[-1] == len(catalogue) - 1
     assert (np.diff(rows) > 0).all()
+
+
+def test_again_proposes_what_was_acted_on_before_most_often_first(model: Model, catalogue: Catalogue) -> None:
+    one = ask(catalogue, "i3", "i8", "i3", "i5", "i8", "i3", seen=catalogue.rows(["i3", "i5", "i8", "i20"]))
+    [found] = Again(remembered=0.5).propose(model, [one])
+    assert ids(catalogue, found.rows) == ["i3", "i8", "i5", "i20"]
+    np.testing.assert_allclose(found.score(catalogue.rows(["i3", "i8", "i5", "i20", "i9"])), [3, 2, 1, 0.5, 0])
+
+
+def test_again_is_silent_where_seen_items_must_not_come_back(model: Model, catalogue: Catalogue) -> None:
+    [found] = Again().propose(model, [ask(catalogue, "i3", "i3")])
+    assert len(found.rows) == 0
+    assert found.score(np.arange(N)).tolist() == [0.0] * N
+
+
+def test_again_leaves_out_what_was_dismissed_or_is_not_allowed(model: Model, catalogue: Catalogue) -> None:
+    mask = EVERYTHING.copy()
+    mask[catalogue.row("i5")] = False
+    one = ask(catalogue, "i3", "i5", "i8", mask=mask, seen=catalogue.rows(["i3", "i5", "i8"]))
+    types = np.array([EventType.PURCHASE, EventType.PURCHASE, EventType.DISMISS])
+    history = replace(one.user.history, types=types.astype(one.user.history.types.dtype))
+    [found] = Again().propose(model, [replace(one, user=replace(one.user, history=history))])
+    assert ids(catalogue, found.rows) == ["i3"]
+    assert found.score(catalogue.rows(["i8"])).tolist() == [0.0]

@@ -191,3 +191,26 @@ async def test_a_message_over_the_limit_is_refused_not_cut() -> None:
 
 def test_every_grpc_name_in_the_table_exists() -> None:
     assert all(hasattr(grpc.StatusCode, status.grpc) for status in ERRORS.values())
+
+
+async def test_calls_are_spread_over_all_addresses_of_a_name() -> None:
+    people = [People(), People()]
+    servers = [
+        await serve_grpc([feature.register(one)], f"127.0.0.{n}:0", grace_s=0.1) for n, one in enumerate(people, 1)
+    ]
+    async with connect("ipv4:" + ",".join(server.address for server in servers)) as channel:
+        client = feature.FeatureClient(channel, timeout_s=5)
+        for _ in range(50):
+            await client.users([Person("u")])
+            await asyncio.sleep(0.005)
+    assert all("request_id" in one.saw for one in people)
+    for server in servers:
+        await server.stop()
+
+
+async def test_a_process_is_live_before_it_is_ready() -> None:
+    server = await serve_grpc([feature.register(People(ready=False))], "127.0.0.1:0", grace_s=0.1)
+    async with connect(server.address) as channel:
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="live"))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    await server.stop()
