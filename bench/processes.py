@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,15 +47,23 @@ class Platform:
 
 
 @contextmanager
-def running(home: Path, wiring: Wiring, logs: Path, settings: Mapping[str, str] | None = None) -> Iterator[Platform]:
-    """The platform over the home `home`, ready to answer. Raises NotReady when a process ends or time runs out."""
+def running(
+    home: Path,
+    wiring: Wiring,
+    logs: Path,
+    settings: Mapping[str, str] | None = None,
+    own: Callable[[str], Mapping[str, str]] = lambda name: {},
+) -> Iterator[Platform]:
+    """The platform over the home `home`, ready to answer; `own` are settings of one process, by its name. Raises NotReady
+    when a process ends or time runs out."""
     ports = dict(zip(("rest", "gateway", *INNER), free_ports(2 + len(INNER)), strict=True))
     env = {**os.environ, **environment(home, ports), **(settings or {})}
     modules = {"all": "services"} if wiring == "one_process" else {n: f"services.{n}" for n in (*INNER, "gateway")}
     logs.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         started = {
-            name: stack.enter_context(process(module, env, logs / f"{name}.log")) for name, module in modules.items()
+            name: stack.enter_context(process(module, {**env, **own(name)}, logs / f"{name}.log"))
+            for name, module in modules.items()
         }
         wait_until_ready(ports["rest"], started, logs)
         yield Platform(ports["rest"], ports["gateway"], {n: psutil.Process(p.pid) for n, p in started.items()})

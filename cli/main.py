@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from cli import (
     audit,
     bench,
+    certificates,
     demo,
     evaluate,
     ingest,
@@ -55,6 +56,7 @@ app.command("replay")(replay.replay)
 app.command("skew")(skew.skew)
 app.command("topics")(topics.topics)
 app.command("serve")(serve.serve)
+app.command("certificates")(certificates.certificates)
 app.command("up")(up.up)
 app.command("status")(up.status)
 app.command("down")(up.down)
@@ -75,8 +77,9 @@ def main() -> None:
     except WinnowError as error:
         fail(failure(error), exit_of(error))
     except ValidationError as wrong:
-        first = wrong.errors()[0]
-        fail(f"error: WINNOW_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}", 2)
+        from winnow.serving.settings import words_of
+
+        fail(f"error: {words_of(wrong)}", 2)
     except OSError as wrong:
         if wrong.filename is None:  # nothing that another place would mend
             raise

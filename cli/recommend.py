@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
@@ -29,18 +31,25 @@ def recommend(
     ] = None,
     url: Annotated[str, typer.Option("--url", help="The gateway's REST address.")] = "http://127.0.0.1:8080",
     grpc: Annotated[str, typer.Option("--grpc", help="Its gRPC address instead, for example 127.0.0.1:50050.")] = "",
+    ca: Annotated[
+        Path | None, typer.Option("--ca", help="File of the authority that signed the gateway's certificate.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Recommendations of a running platform (start one with winnow serve or winnow demo)."""
     only = Term("categories", Op.IN, tuple(category)) if category else None
     request = RecommendRequest(Person(user, session), n=n, query=query, filter=only)
-    answer = asyncio.run(over_grpc(grpc, request)) if grpc else over_rest(url, request)
+    answer = (
+        asyncio.run(over_grpc(grpc, request, authorities_in(ca)))
+        if grpc
+        else over_rest(url, request, authorities_in(ca))
+    )
     show(answer, answer_table(f"for {user or session}", answer), as_json)
     if not as_json:
         note(remarks(answer))
 
 
-def over_rest(url: str, request: RecommendRequest) -> dict[str, Any]:
+def over_rest(url: str, request: RecommendRequest, authorities: str = "") -> dict[str, Any]:
     """POST /v1/recommendations; a problem comes back as the error that it was."""
     body: dict[str, Any] = {"n": request.n, "query": request.query}
     body |= {"user_id": request.person.user_id} if request.person.user_id else {}
@@ -48,7 +57,9 @@ def over_rest(url: str, request: RecommendRequest) -> dict[str, Any]:
     if isinstance(request.filter, Term):
         body["filter"] = {"field": "categories", "op": "in", "values": list(request.filter.values)}
     try:
-        response = httpx.post(f"{url.rstrip('/')}/v1/recommendations", json=body, timeout=TIMEOUT_S)
+        response = httpx.post(
+            f"{url.rstrip('/')}/v1/recommendations", json=body, timeout=TIMEOUT_S, verify=trust(authorities)
+        )
     except httpx.InvalidURL as wrong:
         raise InvalidArgument(f"{wrong}; for example http://127.0.0.1:8080", field="--url") from wrong
     except httpx.HTTPError as gone:
@@ -68,18 +79,35 @@ def problem(response: httpx.Response) -> Exception:
     return from_slug(slug, str(fault.get("detail") or fault.get("title")), str(fault.get("field") or ""))
 
 
-async def over_grpc(address: str, request: RecommendRequest) -> dict[str, Any]:
+async def over_grpc(address: str, request: RecommendRequest, authorities: str = "") -> dict[str, Any]:
     """The same by gRPC."""
-    from winnow.serving.connect import connect
+    from winnow.serving.connect import connect, connect_face
     from winnow.serving.status import Unreachable
     from winnow.wire.gateway import GatewayClient
 
-    async with connect(address) as channel:
+    async with connect_face(address, authorities.encode()) if authorities else connect(address) as channel:
         try:
             [answer] = await GatewayClient(channel, timeout_s=TIMEOUT_S).recommend([request])
         except Unreachable as gone:
             raise Unavailable(f"{gone.detail}; start one with winnow serve, or name another by --grpc") from gone
         return document(answer)
+
+
+def authorities_in(ca: Path | None) -> str:
+    """The certificates in a file, as text; empty without one."""
+    if ca is None:
+        return ""
+    try:
+        text = ca.read_text("ascii") or "nothing"
+        trust(text)
+    except (OSError, ValueError) as wrong:  # an SSLError is an OSError
+        raise InvalidArgument(f"{ca} holds no certificate in PEM", field="--ca") from wrong
+    return text
+
+
+def trust(authorities: str) -> ssl.SSLContext | bool:
+    """Whom to believe that it is the gateway: these, or those that the system knows."""
+    return ssl.create_default_context(cadata=authorities) if authorities else True
 
 
 def nobody(address: str, gone: Exception) -> Unavailable:

@@ -77,6 +77,7 @@ class Platform:
 
     def process(self) -> Process:
         """REST and gRPC of the gateway, and what runs beside them."""
+        face_tls = self.settings.face()
         guard = gate(self.settings)
         return Process(
             grpc=[wire.register(self.gateway)],
@@ -98,4 +99,7 @@ class Platform:
             ],
             close=[self.feature.close, self.retrieval.close, self.ranking.close, *([guard.close] if guard else [])],
             grace_s=self.settings.grace_s,
+            serving=self.settings,
+            tls=face_tls,
+            identities=[face_tls],
         )

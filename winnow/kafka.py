@@ -18,6 +18,7 @@ from kafka.net.compat import KafkaNetClient  # type: ignore[import-untyped]
 from kafka.structs import OffsetAndMetadata, TopicPartition  # type: ignore[import-untyped]
 
 from winnow.errors import FailedPrecondition, PayloadTooLarge, Unavailable
+from winnow.kafka_security import KafkaSecurity
 from winnow.serving.backends import KAFKA, asked
 from winnow.topics import MAX_MESSAGE_BYTES, Message, Offsets, Placed, Record, Topic
 from winnow.tracing import TRACEPARENT, TRACESTATE, Kind, Shared, carried_by, carrying
@@ -272,6 +273,7 @@ def connection(bootstrap: str, name: str, *, request_s: float = REQUEST_S) -> di
         "request_timeout_ms": millis(request_s),
         "bootstrap_timeout_ms": millis(CONNECT_S),
         "reconnect_backoff_max_ms": millis(RETRY_S),
+        **KafkaSecurity().options(),
     }
 
 

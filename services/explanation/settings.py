@@ -8,10 +8,10 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from winnow.serving.address import Address
-from winnow.serving.trace_settings import TraceSettings
+from winnow.serving.settings import ServingSettings
 
 
-class Settings(TraceSettings):
+class Settings(ServingSettings):
     """Read once, at start. `explanation_address` is where the service listens."""
 
     model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")

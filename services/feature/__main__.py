@@ -9,10 +9,14 @@ from winnow.wire import feature as wire
 
 
 async def process(settings: Settings) -> Process:
+    own = settings.inside("feature")
     features = build(settings)
     return Process(
         grpc=[wire.register(features)],
         grpc_address=settings.feature_address,
+        serving=settings,
+        tls=own,
+        identities=[own],
         loops=[features.keep_hot(), features.forward()],
         close=[features.close],
     )

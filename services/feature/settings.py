@@ -7,11 +7,12 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from winnow.kafka_security import KafkaSecurity
 from winnow.serving.address import Address
-from winnow.serving.trace_settings import TraceSettings
+from winnow.serving.settings import ServingSettings
 
 
-class Settings(TraceSettings):
+class Settings(ServingSettings, KafkaSecurity):
     """`feature_address` is where the service listens, `segment_bytes` the size at which a log file is full."""
 
     model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")

@@ -16,11 +16,12 @@ from winnow.wire.retrieval import RetrievalClient
 
 
 async def process(settings: Settings) -> Process:
+    own, face_tls = settings.inside("gateway"), settings.face()
     timeout_s = settings.write_budget_ms * MS  # of calls outside any stage's budget
-    features = FeatureClient(connect(settings.feature_address), timeout_s=timeout_s)
-    retrieval = RetrievalClient(connect(settings.retrieval_address), timeout_s=timeout_s)
-    ranking = RankingClient(connect(settings.ranking_address), timeout_s=timeout_s)
-    explanation = ExplanationClient(connect(settings.explanation_address), timeout_s=timeout_s)
+    features = FeatureClient(connect(settings.feature_address, own, "feature"), timeout_s=timeout_s)
+    retrieval = RetrievalClient(connect(settings.retrieval_address, own, "retrieval"), timeout_s=timeout_s)
+    ranking = RankingClient(connect(settings.ranking_address, own, "ranking"), timeout_s=timeout_s)
+    explanation = ExplanationClient(connect(settings.explanation_address, own, "explanation"), timeout_s=timeout_s)
     catalogue = Catalogue()
     stand_in = hot_states(settings)
     gateway = build(settings, catalogue, features, retrieval, ranking, explanation, stand_in)
@@ -40,6 +41,9 @@ async def process(settings: Settings) -> Process:
         ],
         close=[part.close for part in (stand_in, guard) if part],
         grace_s=settings.grace_s,
+        serving=settings,
+        tls=face_tls,
+        identities=[own, face_tls],
     )
 
 

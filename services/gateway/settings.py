@@ -9,13 +9,14 @@ from pydantic_settings import SettingsConfigDict
 
 from services.gateway.auth_settings import AuthSettings
 from winnow.audit.settings import AuditSettings
+from winnow.kafka_security import KafkaSecurity
 from winnow.serving.address import Address
-from winnow.serving.trace_settings import TraceSettings
+from winnow.serving.settings import FaceSettings
 
 MS = 1e-3
 
 
-class Settings(AuthSettings, AuditSettings, TraceSettings):
+class Settings(AuthSettings, AuditSettings, FaceSettings, KafkaSecurity):
     """Where the gateway listens, where its peers are, and how long a stage may take.
 
     A budget is for one request; a batch of b gets max(1, b / 4) times as much.

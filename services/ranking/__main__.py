@@ -14,12 +14,16 @@ from winnow.wire.feature import FeatureClient
 
 
 async def process(settings: Settings) -> Process:
-    features = FeatureClient(connect(settings.feature_address), timeout_s=5.0)
+    own = settings.inside("ranking")
+    features = FeatureClient(connect(settings.feature_address, own, "feature"), timeout_s=5.0)
     catalogue = Catalogue()
     ranking = build(settings, catalogue)
     return Process(
         grpc=[wire.register(ranking)],
         grpc_address=settings.ranking_address,
+        serving=settings,
+        tls=own,
+        identities=[own],
         loops=[
             follow_catalogue(catalogue, features, ranking.changed),
             follow_changes(settings.redis_url, catalogue.told),

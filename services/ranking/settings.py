@@ -9,11 +9,11 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from winnow.serving.address import Address
-from winnow.serving.trace_settings import TraceSettings
+from winnow.serving.settings import ServingSettings
 from winnow.serving.triton_settings import TritonSettings
 
 
-class Settings(TritonSettings, TraceSettings):
+class Settings(TritonSettings, ServingSettings):
     """`ranking_address` is where the service listens. `default_objectives` weigh the heads (click, convert, value)
     where a request does not."""
 

@@ -13,12 +13,16 @@ from winnow.wire.feature import FeatureClient
 
 
 async def process(settings: Settings) -> Process:
-    features = FeatureClient(connect(settings.feature_address), timeout_s=5.0)
+    own = settings.inside("retrieval")
+    features = FeatureClient(connect(settings.feature_address, own, "feature"), timeout_s=5.0)
     catalogue = Catalogue()
     retrieval = build(settings, catalogue)
     return Process(
         grpc=[wire.register(retrieval)],
         grpc_address=settings.retrieval_address,
+        serving=settings,
+        tls=own,
+        identities=[own],
         loops=[
             follow_catalogue(catalogue, features, retrieval.changed),
             after(catalogue.complete, lambda: follow(settings, retrieval)),

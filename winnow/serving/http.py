@@ -12,8 +12,11 @@ from typing import Any
 import uvicorn
 
 from winnow.serving.address import CannotListen, reason
+from winnow.serving.identity import Identity
+from winnow.serving.leaving import Leaving
 from winnow.serving.limits import Limits
 from winnow.serving.slow_clients import impatient
+from winnow.serving.tls import http_context
 
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
@@ -34,6 +37,11 @@ class RunningHttp:
     address: str
     server: Server
     task: asyncio.Task[None]
+    leaving: Leaving
+
+    async def leave(self) -> None:
+        """Say from now on that no request should come here, and answer those that do."""
+        self.leaving.begun = True
 
     async def stop(self) -> None:
         """Take no new request, finish those in flight within the grace period."""
@@ -41,12 +49,15 @@ class RunningHttp:
         await self.task
 
 
-async def serve_http(app: Any, address: str, *, grace_s: float, limits: Limits | None = None) -> RunningHttp:
+async def serve_http(
+    app: Any, address: str, *, grace_s: float, limits: Limits | None = None, tls: Identity | None = None
+) -> RunningHttp:
     """Start serving an ASGI application on `host:port` (port 0: any free one). CannotListen when the port is taken."""
+    leaving = Leaving(app)
     host, _, port = address.rpartition(":")
     bound = listen(host, int(port))
     config = uvicorn.Config(
-        app,
+        leaving,
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -59,6 +70,7 @@ async def serve_http(app: Any, address: str, *, grace_s: float, limits: Limits |
         timeout_keep_alive=max(1, round(limits.idle_s)) if limits else KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(grace_s)),
         backlog=BACKLOG,
+        ssl_context_factory=(lambda config, default: http_context(tls)) if tls else None,
     )
     server = Server(config)
     task = asyncio.create_task(server.serve(sockets=[bound]), name="http")
@@ -66,7 +78,7 @@ async def serve_http(app: Any, address: str, *, grace_s: float, limits: Limits |
         await asyncio.sleep(0.005)
     if task.done():
         task.result()
-    return RunningHttp(f"{host}:{bound.getsockname()[1]}", server, task)
+    return RunningHttp(f"{host}:{bound.getsockname()[1]}", server, task, leaving)
 
 
 def listen(host: str, port: int) -> socket.socket:

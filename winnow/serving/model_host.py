@@ -148,7 +148,7 @@ def triton_host(settings: TritonSettings) -> TritonHost:
     """A host as the settings say."""
     running = Running(settings.triton_instances, on_gpu=settings.triton_gpu, tensorrt=settings.triton_tensorrt)
     return TritonHost(
-        TritonServer(settings.triton_address),
+        TritonServer(settings.triton_address, tls=settings.triton_tls()),
         ModelRepository(settings.triton_repository, running),
         timeout_s=settings.triton_timeout_s,
         keep_s=settings.triton_keep_s,

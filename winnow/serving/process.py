@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 from pydantic import ValidationError
@@ -21,12 +21,17 @@ from pydantic_settings import BaseSettings
 from winnow.errors import FailedPrecondition, Unavailable, WinnowError
 from winnow.serving.address import CannotListen, check_free, reason
 from winnow.serving.guard import Guard
+from winnow.serving.identity import Identity
 from winnow.serving.limits import Limits
 from winnow.serving.memory import tune
-from winnow.serving.serve import Registration, serve_grpc
+from winnow.serving.serve import Registration, RunningServer, serve_grpc
+from winnow.serving.settings import ServingSettings, words_of
 from winnow.serving.signals import until_stopped
 from winnow.serving.telemetry import BUILD, configure_logging, serve_metrics
 from winnow.serving.trace_settings import TraceSettings, recorded
+
+if TYPE_CHECKING:
+    from winnow.serving.http import RunningHttp
 
 log = logging.getLogger(__name__)
 
@@ -50,35 +55,51 @@ class Process:
     limits: Limits | None = None  # for what strangers can reach
     close: Sequence[Callable[[], Awaitable[None] | None]] = ()
     grace_s: float = 10.0
+    serving: ServingSettings = field(default_factory=ServingSettings.model_construct)
+    tls: Identity | None = None  # of the faces
+    identities: Sequence[Identity | None] = ()  # read again when their files change
     said: Callable[[dict[str, str]], None] = field(default=lambda addresses: None)
 
     async def run(self, until: Callable[[], Awaitable[None]] = until_stopped) -> None:
         """Serve until `until` returns; then finish what is in flight."""
         tune()
         stopping = asyncio.create_task(awaited(until), name="until-stopped")
-        loops = [asyncio.create_task(loop, name=f"loop-{n}") for n, loop in enumerate(self.loops)]
+        watches = [identity.watch() for identity in self.identities if identity]
+        loops = [asyncio.create_task(loop, name=f"loop-{n}") for n, loop in enumerate((*self.loops, *watches))]
         addresses: dict[str, str] = {}
-        faces = []
+        faces: list[RunningHttp | RunningServer] = []
         try:
             for address in (self.http_address, self.grpc_address) if self.http is not None else ():
                 check_free(address)  # both, before one is open and says so
             if self.http is not None:
                 from winnow.serving.http import serve_http  # only the gateway's image holds a web server
 
-                http = await serve_http(self.http, self.http_address, grace_s=self.grace_s, limits=self.limits)
-                faces.append(http.stop)
+                http = await serve_http(
+                    self.http, self.http_address, grace_s=self.grace_s, limits=self.limits, tls=self.tls
+                )
+                faces.append(http)
                 addresses["rest"] = http.address
             grpc = await serve_grpc(
-                self.grpc, self.grpc_address, grace_s=self.grace_s, guard=self.guard, limits=self.limits
+                self.grpc,
+                self.grpc_address,
+                grace_s=self.grace_s,
+                guard=self.guard,
+                limits=self.limits,
+                tls=self.tls,
+                health_address=self.serving.health_address,
             )
-            faces.append(grpc.stop)
+            faces.append(grpc)
             addresses["grpc"] = grpc.address
             log.info("serving on %s", ", ".join(f"{face} {address}" for face, address in addresses.items()))
             self.said(addresses)
             await asyncio.wait([stopping, *loops], return_when=asyncio.FIRST_COMPLETED)
+            if self.serving.drain_s and not any(loop.done() for loop in loops):
+                await asyncio.gather(*(face.leave() for face in faces))
+                log.info("leaving: not ready, answers for another %g s", self.serving.drain_s)
+                await asyncio.sleep(self.serving.drain_s)
         finally:
             stopping.cancel()
-            await asyncio.gather(*(stop() for stop in faces))
+            await asyncio.gather(*(face.stop() for face in faces))
             for loop in loops:
                 loop.cancel()
             ended = await asyncio.gather(*loops, return_exceptions=True)
@@ -122,8 +143,7 @@ def start(about: str, settings: type[TraceSettings], build: Callable[[Any], Awai
         serve_metrics(arguments.metrics_address)
         uvloop.run(main(settings, build))
     except ValidationError as wrong:
-        first = wrong.errors()[0]
-        sys.exit(f"WINNOW_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}")
+        sys.exit(words_of(wrong))
     except WinnowError as error:
         sys.exit(error.detail)
 

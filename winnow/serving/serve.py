@@ -25,9 +25,11 @@ from winnow.serving.address import CannotListen, check_free
 from winnow.serving.calls import called
 from winnow.serving.guard import Guard
 from winnow.serving.guarded_calls import Guarded, options
+from winnow.serving.identity import Identity, Inside
 from winnow.serving.limits import Limits
 from winnow.serving.status import BUG, MAX_DETAIL, MAX_MESSAGE_BYTES, OURS, REQUEST_ID, SLUG, code_of, trailers_of
 from winnow.serving.telemetry import GRPC_REQUESTS, GRPC_SECONDS, request_id
+from winnow.serving.tls import Arrows, server_credentials
 from winnow.tracing import NOT_RECORDED, TRACEPARENT, TRACESTATE, Span, arrive, exemplar, own_id
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ HEALTH_EVERY_S = 0.5
 LIVE = "live"  # the health service's name for "the event loop answers", whatever the services lack
 CONNECTION_AGE_S = 120  # a caller then connects anew, and finds replicas that were not there before; calls finish first
 MAX_CONCURRENT_CALLS = 1_000
+MAX_PROBES = 20
 MESSAGE_S = 10.0  # for the message of a guarded call, where no limits say otherwise
 FACE = "/winnow.v1.RecommenderService/"  # calls from outside: where a trace may begin
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -62,19 +65,31 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A started server; `address` holds the real port where 0 was asked for."""
+    """A started server; `address` holds the real port where 0 was asked for, `health_address` that of the probes'."""
 
     address: str
     server: grpc.aio.Server
-    health: asyncio.Task[None]
+    health: HealthServicer
+    watch: asyncio.Task[None]
     grace_s: float
+    probes: grpc.aio.Server | None = None
+    health_address: str = ""
+    names: tuple[str, ...] = ()  # of the services, as health knows them
+
+    async def leave(self) -> None:
+        """Say from now on that no call should come here, and answer those that do."""
+        self.watch.cancel()
+        for name in ("", *self.names):
+            await self.health.set(name, NOT_SERVING)
 
     async def stop(self) -> None:
         """Take no new call, finish what is in flight within `grace_s`."""
-        self.health.cancel()
+        self.watch.cancel()
         with suppress(asyncio.CancelledError):
-            await self.health
+            await self.watch
         await self.server.stop(self.grace_s)
+        if self.probes is not None:
+            await self.probes.stop(0)
 
 
 async def serve_grpc(
@@ -84,13 +99,17 @@ async def serve_grpc(
     grace_s: float = 5.0,
     guard: Guard | None = None,
     limits: Limits | None = None,
+    tls: Identity | None = None,
+    health_address: str = "",
 ) -> RunningServer:
     """Start serving on `host:port` (port 0: any free one). CannotListen when the port is taken. A face for strangers has
-    `limits`, and where they are to be recognised a `guard`."""
+    `limits`, and where they are to be recognised a `guard`. Among our own (`Inside`) only the diagram's callers are
+    answered. `health_address` has the health service alone, for probes without a certificate."""
     check_free(address)  # gRPC writes a line of its own and keeps the reason to itself
     outer = [Guarded(guard, limits.body_s if limits else MESSAGE_S)] if guard or limits else []
+    arrows = [Arrows(tls)] if isinstance(tls, Inside) else []
     server = grpc.aio.server(
-        interceptors=[*outer, Edge()],
+        interceptors=[*arrows, *outer, Edge()],
         options=tuple((dict(OPTIONS) | (options(limits) if limits else {})).items()),
         maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
     )
@@ -101,14 +120,30 @@ async def serve_grpc(
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = [service.name for service in services]
     reflection.enable_server_reflection((*names, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
-    try:
-        port = server.add_insecure_port(address)
-    except RuntimeError as taken:
-        raise CannotListen(address, "the port was taken this moment") from taken
+    real = opened(server, address, tls)
+    probes, probed = await serve_health(health, health_address) if health_address else (None, "")
     await server.start()
     watch = asyncio.create_task(watch_health(health, services), name="grpc-health")
-    host = address.rpartition(":")[0]
-    return RunningServer(f"{host}:{port}", server, watch, grace_s)
+    return RunningServer(real, server, health, watch, grace_s, probes, probed, tuple(names))
+
+
+async def serve_health(health: HealthServicer, address: str) -> tuple[grpc.aio.Server, str]:
+    """The health service and nothing else, in the clear: a kubelet's gRPC probe has no certificate and speaks no TLS."""
+    check_free(address)
+    server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MAX_PROBES)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    real = opened(server, address, None)
+    await server.start()
+    return server, real
+
+
+def opened(server: grpc.aio.Server, address: str, tls: Identity | None) -> str:
+    """The address with its real port."""
+    try:
+        port = server.add_secure_port(address, server_credentials(tls)) if tls else server.add_insecure_port(address)
+    except RuntimeError as taken:
+        raise CannotListen(address, "the port was taken this moment") from taken
+    return f"{address.rpartition(':')[0]}:{port}"
 
 
 async def watch_health(health: HealthServicer, services: Sequence[Registration]) -> None:

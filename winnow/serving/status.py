@@ -46,7 +46,11 @@ class Unreachable(Unavailable):
 
 BROKE, UNKNOWN_NAME = "the connection broke", "its name is not known here"
 NO_GRPC = "what listens there does not speak gRPC"
+NOT_PROVEN = "it cannot prove who it is"
 REASONS = {
+    "verify_failed": NOT_PROVEN,
+    "verification check failed": NOT_PROVEN,
+    "wrong_version_number": "what listens there does not speak TLS",
     "connection refused": "nothing listens there",
     "dns resolution failed": UNKNOWN_NAME,
     "hostname lookup": UNKNOWN_NAME,
@@ -91,6 +95,8 @@ def error_of(peer: str, broken: grpc.aio.AioRpcError, address: str = "") -> Exce
             return DeadlineExceeded(detail)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:  # too many calls at once, or a message over the limit
             return PayloadTooLarge(detail) if TOO_LARGE in detail else ResourceExhausted(detail)
+        case grpc.StatusCode.PERMISSION_DENIED:  # the diagram has no arrow from here to there
+            return Unavailable(detail)
         case grpc.StatusCode.UNIMPLEMENTED:  # an older peer during an upgrade
             return FailedPrecondition(detail)
         case _:  # the connection broke, or the peer died in the middle

@@ -95,6 +95,14 @@ SPANS = Counter(
 TALKATIVE = ("kafka", "httpx", "httpcore", "urllib3", "hpack")
 """Libraries whose debugging lines hold what is sent through them: keys of messages, which are ids, and addresses."""
 
+CERTIFICATE_EXPIRY = Gauge(
+    "winnow_certificate_expiry_timestamp_seconds", "When a certificate in use ends, Unix time", ["certificate"]
+)
+CERTIFICATES_RENEWED = Counter("winnow_certificates_renewed_total", "Certificates taken in use anew", ["certificate"])
+CERTIFICATES_REFUSED = Counter(
+    "winnow_certificates_refused_total", "Changed certificates that cannot be served with", ["certificate"]
+)
+
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from winnow.breaker import Breaker
 from winnow.errors import (
     BundleRefused,
     DeadlineExceeded,
+    FailedPrecondition,
     PayloadTooLarge,
     ResourceExhausted,
     Unavailable,
@@ -27,6 +29,7 @@ from winnow.errors import (
 from winnow.inference import Arrays, ModelFailed, first_line
 from winnow.model_repository import part_of
 from winnow.pipeline import remaining_s
+from winnow.serving.address import reason
 from winnow.serving.backends import TRITON, asked
 from winnow.serving.connect import OPTIONS
 from winnow.serving.status import TOO_LARGE
@@ -101,13 +104,19 @@ class TritonServer:
     """One server at `host:port`. Thread-safe. Every call has a time limit and raises only errors of the platform, or
     ModelFailed."""
 
-    def __init__(self, address: str, most_calls: int = MOST_CALLS) -> None:
+    def __init__(
+        self, address: str, most_calls: int = MOST_CALLS, tls: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        """FailedPrecondition where a file of `tls` (as the client has it) cannot be read."""
         from tritonclient.grpc import InferenceServerClient  # type: ignore[import-untyped]
         from tritonclient.utils import InferenceServerException  # type: ignore[import-untyped]
 
         self.address = address
         self._failure = InferenceServerException
-        self._client = InferenceServerClient(address, channel_args=OPTIONS)
+        try:
+            self._client = InferenceServerClient(address, channel_args=OPTIONS, **tls)
+        except OSError as wrong:
+            raise FailedPrecondition(f"WINNOW_TRITON_CA, _CERT, _KEY: {wrong.filename}: {reason(wrong)}") from wrong
         self._calls = Calls(most_calls)
 
     def load(self, name: str, timeout_s: float = LOAD_S) -> None:
