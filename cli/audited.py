@@ -20,8 +20,11 @@ WRITER = "cli"
 
 @contextmanager
 def audited(home: Path, kind: str, **about: Any) -> Iterator[Act]:
-    """One act over a home, by whoever runs this command. Unavailable, DiskFull: it cannot be recorded."""
+    """One act over a home, by whoever runs this command. Unavailable, DiskFull: it cannot be recorded;
+    OSError: the home cannot be made."""
     settings = AuditSettings(home=home)
+    if settings.audit:
+        home.mkdir(parents=True, exist_ok=True)  # a home that cannot be is named as such, not as a log that cannot be
     audit: Audit = ledger(settings, WRITER) if settings.audit else Unaudited()
     try:
         with audit.act(kind, Asked(operator(), "command line"), about) as act:

@@ -61,7 +61,9 @@ def test_an_address_that_is_not_here_is_one_line(address: str, why: str) -> None
     refused = run("services.gateway", WINNOW_REST_ADDRESS="127.0.0.1:0", WINNOW_GATEWAY_ADDRESS=address)
     assert refused.returncode == 1
     remedy = "free it, or set WINNOW_GATEWAY_ADDRESS to another"
-    assert refused.stderr.splitlines() == [f"cannot listen on {address}: {why}; {remedy}"]
+    warning, *lines = refused.stderr.splitlines()
+    assert "WINNOW_AUTH is off" in warning  # it would be open to everybody
+    assert lines == [f"cannot listen on {address}: {why}; {remedy}"]
 
 
 @pytest.mark.parametrize("address", ["taken", "127.0.0.1:99999"])
