@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cluster.helm import Values
-from services.gateway.settings import Settings
 
 RWX = {"home.accessMode": "ReadWriteMany"}
 AUTH = {
@@ -15,7 +14,7 @@ AUTH = {
     "auth.audience": "winnow",
 }
 
-EVERY: Mapping[str, Values] = {
+COMBINATIONS: Mapping[str, Values] = {
     "default": Values(),
     "laptop": Values(("values-laptop.yaml",)),
     "gpu": Values(("values-gpu.yaml",)),
@@ -101,15 +100,3 @@ EVERY: Mapping[str, Values] = {
         }
     ),
 }
-
-NEEDED = {"tls": "tls_folder", "auth": "auth", "tracing": "otlp_endpoint"}
-"""Parts of the values, and the setting of the gateway that they are for."""
-
-
-def supported(values: Values) -> bool:
-    """Whether the services have the settings that these values are for."""
-    asked = {name.partition(".")[0] for name in values.single}
-    return all(setting in Settings.model_fields for part, setting in NEEDED.items() if part in asked)
-
-
-COMBINATIONS: Mapping[str, Values] = {name: values for name, values in EVERY.items() if supported(values)}
