@@ -13,6 +13,7 @@ AUTH = {
     "auth.issuer": "https://issuer.example.org",
     "auth.audience": "winnow",
 }
+FACE = {"tls.face.secret": "face-cert", "tls.face.name": "shop.example.org", "tls.face.authority": "ca.crt"}
 
 COMBINATIONS: Mapping[str, Values] = {
     "default": Values(),
@@ -77,6 +78,13 @@ COMBINATIONS: Mapping[str, Values] = {
             "tls.secrets": {n: f"{n}-cert" for n in ("gateway", "feature", "retrieval", "ranking", "explanation")},
         }
     ),
+    "TLS at the gateway": Values(single={**FACE, "monitoring.enabled": True}),
+    "TLS at the gateway alone, in one process": Values(("values-laptop.yaml",), {"tls.face.secret": "face-cert"}),
+    "TLS everywhere": Values(single={**FACE, "tls.enabled": True, "ingress.enabled": True}),
+    "audit, signed": Values(single={"audit.existingSecret": "audit-keys"}),
+    "audit, signed, in one process": Values(("values-laptop.yaml",), {"audit.existingSecret": "audit-keys"}),
+    "audit on one volume": Values(single={"audit.shared": True, "audit.keys.signing": ""}),
+    "audit on a volume that is there": Values(single={"audit.shared": True, "audit.existingClaim": "records"}),
     "tokens": Values(single=AUTH),
     "API keys": Values(single={"auth.enabled": True, "auth.apiKeys.secret": "shop-keys"}),
     "traces": Values(single={"tracing.endpoint": "http://collector.tracing:4317"}),
@@ -84,6 +92,9 @@ COMBINATIONS: Mapping[str, Values] = {
         ("values-gpu.yaml", "values-ha.yaml"),
         {
             "tls.enabled": True,
+            **FACE,
+            "audit.existingSecret": "audit-keys",
+            "alerts.runbookBase": "https://shop.example.org/docs/runbooks.md",
             "ingress.enabled": True,
             "tracing.endpoint": "http://collector.tracing:4317",
             "training.enabled": True,

@@ -14,7 +14,7 @@ from cluster.workloads import Workload, variables, workloads
 PINNED = re.compile(r"[\w./:-]+/[\w./-]+(:[\w.-]+|@sha256:[0-9a-f]{64})")
 SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|API_KEY|ACCESS_KEY|PRIVATE|REDISCLI_AUTH")
 SECRET_VALUE = re.compile(r"://[^/@\s]*:(?!\$\()[^/@\s]+@")
-SLEEP = re.compile(r"sleep\((\d+)\)")
+GRACE_S, CLOSING_S = 10.0, 5.0  # WINNOW_GRACE_S where nothing is said; what waits is written, and Kafka gets the rest
 TOKENS = {"secrets"}  # asks the cluster to keep a Secret; its token is a volume that it names
 
 ALONE = {"stream"}  # two drivers must not meet on one set of checkpoints, wherever those lie
@@ -93,13 +93,27 @@ def probe_faults(container: Object) -> Iterator[tuple[str, str]]:
             yield "probe", f"no {probe}"
 
 
+def leaving_faults(work: Workload) -> Iterator[tuple[str, str]]:
+    """A service drains by itself: `preStop` would add up with that, and who ends it must wait for it."""
+    granted = work.spec.get("terminationGracePeriodSeconds", 30)
+    for container in work.spec["containers"]:
+        told = {name: str(variable.get("value", "")) for name, variable in variables(container).items()}
+        if "WINNOW_DRAIN_S" not in told:
+            continue
+        needed = float(told["WINNOW_DRAIN_S"]) + float(told.get("WINNOW_GRACE_S", GRACE_S)) + CLOSING_S
+        if granted < needed:
+            yield (
+                "grace",
+                f"{granted} s are too short to drain and for requests in flight, which take up to {needed:g} s",
+            )
+        if "preStop" in container.get("lifecycle", {}):
+            yield "grace", f"{container['name']}: preStop only delays the draining that it does by itself"
+
+
 def ending_faults(work: Workload) -> Iterator[tuple[str, str]]:
-    """Deployments roll without a gap unless they hold something alone; what drains has the time to; jobs end."""
+    """Deployments roll without a gap unless they hold something alone; jobs end."""
     spec = work.owner["spec"]
-    drains = [int(found[1]) for c in work.spec["containers"] if (found := SLEEP.search(str(c.get("lifecycle", ""))))]
-    grace = work.spec.get("terminationGracePeriodSeconds", 30)
-    if any(drain + 10 > grace for drain in drains):
-        yield "grace", f"{grace} s are too short for preStop and requests in flight"
+    yield from leaving_faults(work)
     if work.kind == "Deployment" and "selector" in spec:
         strategy = spec.get("strategy", {})
         claims = [v for v in volumes(work) if "persistentVolumeClaim" in v and v["name"] in ("home", "root")]

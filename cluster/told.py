@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings
 from cluster.finding import Finding
 from cluster.helm import Object
 from cluster.workloads import Workload, of_kind, variables, workloads
+from winnow.audit.settings import AuditSettings
 from winnow.errors import WinnowError
 
 PREFIX = "WINNOW_"
@@ -196,8 +197,9 @@ def verbs() -> Mapping[str, Any]:
 
 @cache
 def known_to_verbs() -> frozenset[str]:
-    """Variables that some verb reads by itself."""
-    return frozenset(str(option.envvar) for verb in verbs().values() for option in verb.params if option.envvar)
+    """Variables that some verb reads by itself, or whoever records what it does."""
+    own = frozenset(str(option.envvar) for verb in verbs().values() for option in verb.params if option.envvar)
+    return own | frozenset(fields(AuditSettings))
 
 
 def command_faults(words: Sequence[str], told: Mapping[str, str]) -> Iterator[tuple[str, str]]:

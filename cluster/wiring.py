@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from cluster.finding import Finding, name_of
 from cluster.helm import Object
-from cluster.workloads import Workload, of_kind, selects, workloads
+from cluster.workloads import Workload, of_kind, selects, variables, workloads
 
+PREFIX = "WINNOW_"
 OWN_LABEL = "app.kubernetes.io/component"
 
 
@@ -48,6 +50,19 @@ def probed_ports(work: Workload) -> Iterator[str]:
                 asked = container.get(probe, {}).get(how, {}).get("port")
                 if asked is not None and asked not in known:
                     yield f"{container['name']}: {probe} asks port {asked}, which the container does not open"
+                if asked is not None and asked in spoken_by_tls(container):
+                    yield f"{container['name']}: {probe} asks port {asked}, where TLS is spoken and a kubelet has none"
+
+
+def spoken_by_tls(container: Object) -> set[int]:
+    """Ports of a service whose callers must speak TLS: those of strangers by one switch, its own by the other."""
+    told = {name: str(variable.get("value", "")) for name, variable in variables(container).items()}
+    outside = ("WINNOW_REST_ADDRESS", "WINNOW_GATEWAY_ADDRESS")
+    found = {name: int(value.rpartition(":")[2]) for name, value in told.items() if value.startswith("0.0.0.0:")}
+    clear = {"WINNOW_HEALTH_ADDRESS", "WINNOW_METRICS_ADDRESS"}
+    clear |= set(outside) if "WINNOW_FACE_TLS_FOLDER" not in told else set()
+    clear |= found.keys() - set(outside) if "WINNOW_TLS_FOLDER" not in told else set()
+    return {port for name, port in found.items() if name not in clear}
 
 
 def service_faults(service: Object, works: Sequence[Workload]) -> Iterator[tuple[str, str]]:
@@ -78,6 +93,19 @@ def missing(work: Workload, objects: Sequence[Object], named: str) -> Iterator[s
         for mount in container.get("volumeMounts", []):
             if mount["name"] not in volumes:
                 yield f"{container['name']} mounts {mount['name']}, which is no volume"
+            if "subPath" in mount:
+                yield f"{container['name']} mounts {mount['name']} by subPath, which never changes: mount it as a folder"
+        yield from unmounted(container)
+
+
+def unmounted(container: Object) -> Iterator[str]:
+    """Folders and files that the process is told of, and that are in none of its volumes."""
+    places = [PurePosixPath(mount["mountPath"]) for mount in container.get("volumeMounts", [])]
+    for name, variable in variables(container).items():
+        if name.startswith(PREFIX) and name.endswith(("_FOLDER", "_FILE", "_HOME")):
+            path = PurePosixPath(str(variable.get("value")))
+            if not any(path.is_relative_to(place) for place in places):
+                yield f"{container['name']}: {name} is {path}, which is in no volume"
 
 
 def claims_of(work: Workload) -> set[str]:
@@ -127,14 +155,14 @@ def followers(objects: Sequence[Object], works: Sequence[Workload]) -> Iterator[
         if f"{target['kind']}/{target['name']}" not in names:
             yield Finding(name_of(one), "missing", f"nothing to scale: {target['kind']}/{target['name']}")
     for one in of_kind(objects, "ServiceMonitor"):
-        yield from monitored(one, of_kind(objects, "Service"))
+        yield from monitored(one, of_kind(objects, "Service"), works)
     for one in of_kind(objects, "Ingress"):
         for rule in one["spec"]["rules"]:
             for path in rule["http"]["paths"]:
                 yield from backed(one, path["backend"]["service"], of_kind(objects, "Service"))
 
 
-def monitored(monitor: Object, services: Sequence[Object]) -> Iterator[Finding]:
+def monitored(monitor: Object, services: Sequence[Object], works: Sequence[Workload]) -> Iterator[Finding]:
     found = [s for s in services if selects(monitor["spec"]["selector"], s["metadata"]["labels"])]
     if not found:
         yield Finding(name_of(monitor), "selector", "it selects no Service")
@@ -143,6 +171,14 @@ def monitored(monitor: Object, services: Sequence[Object]) -> Iterator[Finding]:
         for endpoint in monitor["spec"]["endpoints"]:
             if endpoint["port"] not in ports:
                 yield Finding(name_of(monitor), "port", f"{name_of(service)} has no port {endpoint['port']}")
+            wanted = scheme_of([work for work in works if selects(service["spec"]["selector"], work.labels)], endpoint)
+            if endpoint.get("scheme", "http") != wanted:
+                yield Finding(name_of(monitor), "scheme", f"{endpoint['port']} speaks {wanted}")
+
+
+def scheme_of(behind: Sequence[Workload], endpoint: Any) -> str:
+    told = [variables(container) for work in behind for container in work.containers]
+    return "https" if endpoint["port"] == "rest" and any("WINNOW_FACE_TLS_FOLDER" in one for one in told) else "http"
 
 
 def backed(ingress: Object, wanted: Any, services: Sequence[Object]) -> Iterator[Finding]:

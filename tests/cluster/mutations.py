@@ -63,8 +63,8 @@ MUTATIONS: Mapping[str, Mutation] = {
     ),
     "a container without limits": Mutation(
         DEPLOYMENT,
-        'sleep({{ $one.drainSeconds }})"]}\n          resources: {{ toYaml $one.resources',
-        'sleep({{ $one.drainSeconds }})"]}\n          resources: {{ toYaml (omit $one.resources "limits")',
+        "          {{- end }}\n          resources: {{ toYaml $one.resources",
+        '          {{- end }}\n          resources: {{ toYaml (omit $one.resources "limits")',
         ("Deployment/winnow-explanation", "no limits of memory"),
     ),
     "a pod that may be root": Mutation(
@@ -217,7 +217,55 @@ MUTATIONS: Mapping[str, Mutation] = {
         DEPLOYMENT,
         "{{ add $one.drainSeconds $one.graceSeconds }}",
         "{{ $one.drainSeconds }}",
-        ("Deployment/winnow-gateway", "5 s are too short for preStop"),
+        ("Deployment/winnow-gateway", "5 s are too short to drain"),
+    ),
+    "a draining that is put off": Mutation(
+        DEPLOYMENT,
+        "          {{- end }}\n          resources: {{ toYaml $one.resources",
+        "          {{- end }}\n          lifecycle: {preStop: {sleep: {seconds: 5}}}\n"
+        "          resources: {{ toYaml $one.resources",
+        ("Deployment/winnow-ranking", "preStop only delays the draining"),
+    ),
+    "a probe of a port that speaks TLS": Mutation(
+        DEPLOYMENT,
+        "ternary 50059 $number $one.probed",
+        "ternary 50059 $number $.Values.tls.enabled",
+        ("Deployment/winnow-gateway", "livenessProbe asks port 50050, where TLS is spoken"),
+        {"tls.face.secret": "face-cert"},
+    ),
+    "a monitor that speaks no TLS": Mutation(
+        "templates/servicemonitor.yaml",
+        "scheme: https",
+        "scheme: http",
+        ("ServiceMonitor/winnow-gateway", "rest speaks https"),
+        {"tls.face.secret": "face-cert", "tls.face.name": "shop.example.org", "monitoring.enabled": True},
+    ),
+    "a Secret that never changes": Mutation(
+        DEPLOYMENT,
+        "mountPath: /var/lib/winnow/face-tls, readOnly: true",
+        "mountPath: /var/lib/winnow/face-tls/tls.crt, subPath: tls.crt, readOnly: true",
+        (
+            "Deployment/winnow-gateway",
+            "mounts face-tls by subPath",
+            "WINNOW_FACE_TLS_FOLDER is /var/lib/winnow/face-tls",
+        ),
+        {"tls.face.secret": "face-cert"},
+    ),
+    "records that go with the container": Mutation(
+        DEPLOYMENT,
+        "            - {name: audit, mountPath: /var/lib/winnow/audit}\n",
+        "",
+        ("Deployment/winnow-gateway", "WINNOW_AUDIT_FOLDER is /var/lib/winnow/audit, which is in no volume"),
+    ),
+    "a job whose records are not signed": Mutation(
+        "templates/_work.tpl",
+        '          {{- include "winnow.auditKeysMount" .root | nindent 10 }}\n',
+        "",
+        (
+            "CronJob/winnow-jobs-retrain",
+            "WINNOW_AUDIT_KEY_FILE is /var/lib/winnow/audit-keys/audit.key, which is in no",
+        ),
+        {"audit.existingSecret": "audit-keys"},
     ),
     "a job that the command line does not know": Mutation(
         "values.yaml",

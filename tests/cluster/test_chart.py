@@ -10,10 +10,11 @@ from cluster.chart import check, findings, lint_all, named_in
 from cluster.combinations import COMBINATIONS
 from cluster.helm import CHART, Helm, Values
 from cluster.schemas import versions
-from cluster.workloads import of_kind, workloads
+from cluster.workloads import of_kind, variables, workloads
 from winnow.errors import InvalidArgument
 
 KINDS = ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "ServiceAccount", "ServiceMonitor")
+SERVICES = {"gateway", "feature", "retrieval", "ranking", "explanation"}
 NEW = {
     "module": "services.ranking",
     "image": {"repository": "winnow-ranking"},
@@ -86,6 +87,57 @@ def test_an_installation_trains_once_and_an_upgrade_does_not() -> None:
     assert jobs[0] - jobs[1] == {"winnow-jobs-start"}
 
 
+def containers(values: Values) -> dict[str, Any]:
+    """The first container of every Deployment, by component."""
+    return {work.component: work.containers[-1] for work in workloads(of_kind(Helm().render(values), "Deployment"))}
+
+
+def told(container: Any) -> dict[str, str]:
+    return {name: str(one.get("value", "")) for name, one in variables(container).items()}
+
+
+def test_every_service_drains_before_it_ends() -> None:
+    found = {name: told(one) for name, one in containers(COMBINATIONS["default"]).items()}
+    drains = {name: env["WINNOW_DRAIN_S"] for name, env in found.items() if "WINNOW_HOME" in env}
+    assert drains == dict.fromkeys(("gateway", "feature", "retrieval", "ranking", "explanation"), "5")
+
+
+def test_the_two_switches_of_tls_are_two() -> None:
+    inner, face = containers(COMBINATIONS["mTLS"]), containers(COMBINATIONS["TLS at the gateway"])
+    assert {name for name, one in inner.items() if "WINNOW_TLS_FOLDER" in told(one)} == SERVICES
+    assert {name for name, one in inner.items() if "WINNOW_FACE_TLS_FOLDER" in told(one)} == set()
+    assert {name for name, one in face.items() if "WINNOW_FACE_TLS_FOLDER" in told(one)} == {"gateway"}
+    assert {name for name, one in face.items() if "WINNOW_TLS_FOLDER" in told(one)} == set()
+    for found, probed in ((inner, SERVICES), (face, {"gateway"})):
+        for name in SERVICES:
+            ports = {found[name][probe]["grpc"]["port"] for probe in ("livenessProbe", "readinessProbe")}
+            assert (ports == {50059}) == (name in probed)
+
+
+def test_all_who_record_have_the_same_keys_and_gateways_a_folder_outside_the_pod() -> None:
+    objects = Helm().render(COMBINATIONS["audit, signed"])
+    keys = {
+        work.component: told(work.containers[-1])["WINNOW_AUDIT_KEY_FILE"]
+        for work in workloads(objects)
+        if "WINNOW_AUDIT_KEY_FILE" in told(work.containers[-1])
+    }
+    assert keys == dict.fromkeys(("gateway", "jobs"), "/var/lib/winnow/audit-keys/audit.key")
+    for name, source in (("audit, signed", "ephemeral"), ("audit on one volume", "persistentVolumeClaim")):
+        [gateway] = [work for work in workloads(Helm().render(COMBINATIONS[name])) if work.component == "gateway"]
+        assert [volume.keys() - {"name"} for volume in gateway.spec["volumes"] if volume["name"] == "audit"] == [
+            {source}
+        ]
+
+
+@pytest.mark.parametrize("base", ["", "https://git.example.org/shop/docs/runbooks.md"])
+def test_runbooks_are_where_it_is_said(base: str) -> None:
+    values = Values(single={"monitoring.enabled": True, "alerts.runbookBase": base})
+    rules = [one["spec"]["groups"] for one in of_kind(Helm().render(values), "PrometheusRule")]
+    urls = [r["annotations"]["runbook_url"] for groups in rules for g in groups for r in g["rules"] if "alert" in r]
+    assert len(urls) > 20
+    assert {url.partition("#")[0] for url in urls} == {base or "docs/runbooks.md"}
+
+
 def test_what_is_external_is_not_bundled() -> None:
     values = COMBINATIONS["external parts"]
     objects = Helm().render(values)
@@ -118,6 +170,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"training.enabled": True}, "training.nodes"),
     ({"auth.enabled": True}, "auth.enabled"),
     ({"auth.enabled": True, "auth.jwksUrl": "https://issuer.example.org"}, "auth.issuer"),
+    ({"tls.face.secret": "face-cert", "monitoring.enabled": True}, "tls.face.name"),
+    ({"services.gateway.graceSeconds": 10}, "services.gateway.graceSeconds"),
+    ({"alerts.runbookBase": "docs"}, "alerts.runbookBase"),
     ({"secrets.generate": False}, "secrets.name"),
     ({"schedules.refresh.schedule": "often"}, "schedules.refresh.schedule"),
 ]

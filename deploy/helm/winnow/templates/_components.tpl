@@ -1,11 +1,15 @@
 {{/* What runs, as data: the ports of each component, what it calls and where its metrics are. Services, policies,
 accounts, budgets and monitors range over it. */}}
 
-{{/* The entries of `services` that are enabled, each with what `service` says where it says nothing. */}}
+{{/* The entries of `services` that are enabled, each with what `service` says where it says nothing, and what follows from it:
+`faceTls`, strangers are spoken to by TLS; `probed`, a kubelet asks a port of its own; `audits`, it records what it answers. */}}
 {{- define "winnow.services" -}}
 {{- $all := dict }}
 {{- range $name, $own := .Values.services }}
 {{- $one := mergeOverwrite (deepCopy $.Values.service) (deepCopy ($own | default dict)) }}
+{{- $face := hasKey ($one.listens | default dict) "rest" }}
+{{- $faceTls := and $face (ne $.Values.tls.face.secret "") }}
+{{- $one = merge $one (dict "faceTls" $faceTls "probed" (or $.Values.tls.enabled $faceTls) "audits" $face) }}
 {{- if $one.enabled }}{{ $_ := set $all $name $one }}{{ end }}
 {{- end }}
 {{- toYaml $all }}
@@ -45,7 +49,7 @@ triton: {port: 8001, bundled: {{ not .Values.triton.external }}, address: {{ .Va
 {{- $_ := set $ports "metrics" 9100 }}
 {{- $metrics = dict "port" "metrics" }}
 {{- end }}
-{{- $_ := set $all $name (dict "ports" $ports "calls" $calls "metrics" $metrics "service" true "disruptions" $one.disruptions "headless" (not (hasKey $ports "rest")) "face" (hasKey $ports "rest")) }}
+{{- $_ := set $all $name (dict "ports" $ports "calls" $calls "metrics" $metrics "service" true "disruptions" $one.disruptions "headless" (not (hasKey $ports "rest")) "face" (hasKey $ports "rest") "faceTls" $one.faceTls "tls" $.Values.tls.enabled) }}
 {{- end }}
 {{- range $name, $part := $parts }}
 {{- if $part.bundled }}
@@ -96,6 +100,15 @@ triton: {port: 8001, bundled: {{ not .Values.triton.external }}, address: {{ .Va
 
 {{- define "winnow.homeClaim" -}}
 {{- .Values.home.existingClaim | default (printf "%s-home" (include "winnow.name" .)) }}
+{{- end }}
+
+{{/* The components that record and do not keep the home, whose own folder is for records too. */}}
+{{- define "winnow.auditsApart" -}}
+{{- range $name, $one := include "winnow.services" . | fromYaml }}{{ if and $one.audits (ne $one.home "kept") }}{{ $name }}{{ end }}{{ end }}
+{{- end }}
+
+{{- define "winnow.auditClaim" -}}
+{{- .Values.audit.existingClaim | default (printf "%s-audit" (include "winnow.name" .)) }}
 {{- end }}
 
 {{- define "winnow.repositoryClaim" -}}

@@ -112,7 +112,19 @@
 {{- if $root.Values.tls.enabled }}
 - {name: WINNOW_TLS_FOLDER, value: /var/lib/winnow/tls}
 - {name: WINNOW_TLS_DOMAIN, value: {{ $root.Values.tls.domain }}}
+{{- end }}
+{{- if .one.faceTls }}
+- {name: WINNOW_FACE_TLS_FOLDER, value: /var/lib/winnow/face-tls}
+{{- end }}
+{{- if .one.probed }}
 - {name: WINNOW_HEALTH_ADDRESS, value: "0.0.0.0:50059"} # a kubelet has no certificate
+{{- end }}
+- {name: WINNOW_DRAIN_S, value: {{ .one.drainSeconds | quote }}}
+{{- if .one.audits }}
+{{- if ne .one.home "kept" }}
+- {name: WINNOW_AUDIT_FOLDER, value: /var/lib/winnow/audit}
+{{- end }}
+{{- include "winnow.auditKeys" $root }}
 {{- end }}
 {{- if and (hasKey .one.listens "rest") $root.Values.auth.enabled }}
 {{ include "winnow.auth" $root }}
@@ -139,6 +151,21 @@
 {{- end }}
 {{- end }}
 
+{{/* Where the keys of the audit log lie. Who writes records has the same ones as all others, jobs included: else some
+chains would not be signed, and one person would have several pseudonyms. */}}
+{{- define "winnow.auditKeys" -}}
+{{- with .Values.audit }}
+{{- if .existingSecret }}
+{{- if .keys.signing }}
+- {name: WINNOW_AUDIT_KEY_FILE, value: /var/lib/winnow/audit-keys/{{ .keys.signing }}}
+{{- end }}
+{{- if .keys.pseudonyms }}
+- {name: WINNOW_AUDIT_PSEUDONYM_FILE, value: /var/lib/winnow/audit-keys/{{ .keys.pseudonyms }}}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Of a job that works in the home. */}}
 {{- define "winnow.jobSettings" -}}
 {{- include "winnow.quiet" . }}
@@ -146,4 +173,5 @@
 {{- if .Values.mlflow.enabled }}
 - {name: WINNOW_MLFLOW_URI, value: {{ include "winnow.mlflow" . | quote }}}
 {{- end }}
+{{- include "winnow.auditKeys" . }}
 {{- end }}

@@ -88,3 +88,38 @@ volumeClaimTemplates:
   - metadata: {name: data}
     spec: {{ include "winnow.claim" . | nindent 6 }}
 {{- end }}
+
+{{/* Secrets are mounted as folders: what is mounted by subPath never changes. */}}
+{{- define "winnow.auditKeysMount" -}}
+{{- if .Values.audit.existingSecret }}
+- {name: audit-keys, mountPath: /var/lib/winnow/audit-keys, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{/* Just the keys that are named, so that a pod waits for one that the Secret lacks instead of recording without it. */}}
+{{- define "winnow.auditKeysVolume" -}}
+{{- with .Values.audit }}
+{{- if .existingSecret }}
+- name: audit-keys
+  secret:
+    secretName: {{ .existingSecret }}
+    defaultMode: 0440
+    items:
+      {{- range without (list .keys.signing .keys.pseudonyms) "" | uniq }}
+      - {key: {{ . }}, path: {{ . }}}
+      {{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The gateways' records: one volume for all, each gateway with a chain of its own in it, or a volume of each pod's own. */}}
+{{- define "winnow.auditVolume" -}}
+{{- if .Values.audit.shared }}
+- {name: audit, persistentVolumeClaim: {claimName: {{ include "winnow.auditClaim" . }}}}
+{{- else }}
+- name: audit
+  ephemeral:
+    volumeClaimTemplate:
+      spec: {{ include "winnow.claim" (dict "size" .Values.audit.size "storageClass" .Values.audit.storageClass) | nindent 8 }}
+{{- end }}
+{{- end }}

@@ -31,7 +31,9 @@ template:
         volumeMounts:
           - {name: home, mountPath: {{ .root.Values.home.path }}}
           - {name: tmp, mountPath: /tmp}
+          {{- include "winnow.auditKeysMount" .root | nindent 10 }}
     volumes:
       - {name: home, persistentVolumeClaim: {claimName: {{ include "winnow.homeClaim" .root }}}}
       - {name: tmp, emptyDir: {sizeLimit: 10Gi}}
+      {{- include "winnow.auditKeysVolume" .root | nindent 6 }}
 {{- end }}
