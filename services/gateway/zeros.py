@@ -11,12 +11,14 @@ from winnow.serving.telemetry import (
     EVENTS,
     HTTP_REQUESTS,
     STAGE_SKIPPED,
+    UNAUDITED,
     begin,
 )
 
 ROUTES = ("/v1/recommendations", "/v1/events")
 STATUSES = ("200", "422", "500", "503")
 REASONS = ("queue_full", "disk_full", "spool_full", "disk_failed", "too_large", "damaged")
+MISSED = ("queue_full", "disk_full", "disk_failed")
 
 
 def begin_at_zero(settings: Settings) -> None:
@@ -27,6 +29,8 @@ def begin_at_zero(settings: Settings) -> None:
     begin(HTTP_REQUESTS, route=ROUTES, status=STATUSES)
     begin(DECISIONS, to=("broker", "disk") if settings.kafka_bootstrap else ("disk",))
     begin(DECISIONS_DROPPED, reason=REASONS)
+    if settings.audit:
+        begin(UNAUDITED, reason=MISSED)
     if settings.redis_url:
         expect(REDIS, ["read_states"])
     if settings.kafka_bootstrap:

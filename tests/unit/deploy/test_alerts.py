@@ -169,6 +169,11 @@ CASES = [
         {'winnow_decisions_dropped_total{reason="queue_full"}': "0x30 7x30"},
         {'winnow_decisions_dropped_total{reason="queue_full"}': "7x60"},
     ),
+    Case(
+        "WinnowAuditGap",
+        {'winnow_audit_unaudited_total{reason="disk_full"}': "0x36 1+1x30"},
+        {'winnow_audit_unaudited_total{reason="disk_full"}': "7x60"},
+    ),
     *(
         Case(
             "WinnowJobLate",

@@ -1,6 +1,7 @@
 """compose.yaml: valid, contained, and every setting in it one that its service reads."""
 
 import re
+import shutil
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic_settings import BaseSettings
 
-from tests.published import ROOT, check, read
+from tests.published import ROOT, check, read, said
 
 FILE = read("compose.yaml")
 PARTS: dict[str, dict[str, Any]] = FILE["services"]
@@ -94,6 +95,23 @@ def test_prometheus_reads_where_metrics_are_shown() -> None:
         at = environment(name).get("WINNOW_METRICS_ADDRESS") or environment(name)["WINNOW_REST_ADDRESS"]
         assert f"{name}:{at.rpartition(':')[2]}" in targets
     assert {target.partition(":")[0] for target in targets} <= PARTS.keys()
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is missing: make packages")
+def test_prometheus_finds_the_alerts_and_takes_them(tmp_path: Path) -> None:
+    """As the container sees it: its mounts, under another root."""
+    for mount in PARTS["prometheus"]["volumes"]:
+        source, _, place = mount.removesuffix(":ro").partition(":")
+        if source.startswith("./"):
+            target = tmp_path / place.strip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if (ROOT / source).is_dir() else shutil.copy)(ROOT / source, target)
+    config = tmp_path / "etc/prometheus/prometheus.yaml"
+    config.write_text(config.read_text("utf-8").replace("[/etc/", f"[{tmp_path}/etc/"), "utf-8")
+    status, words = said("promtool", "check", "config", str(config))
+    assert status == 0, words
+    files = len(list((ROOT / "deploy/helm/winnow/alerts").glob("*.yaml")))
+    assert f"{files} rule files found" in words
 
 
 @pytest.mark.parametrize("name", PARTS)
