@@ -2,7 +2,9 @@
 
 import ast
 import importlib.util
+import os
 import re
+import subprocess
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -10,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.published import ROOT, read, said
 
@@ -131,6 +134,29 @@ def test_what_is_built_has_a_target_and_an_extra(one: dict[str, str]) -> None:
 def test_the_release_builds_every_image() -> None:
     matrix = read(".github/workflows/release.yml")["jobs"]["images"]["strategy"]["matrix"]["include"]
     assert {one["service"] for one in matrix} == set(IMAGES)
+
+
+def test_the_chart_names_the_images_that_the_release_pushes(tmp_path: Path) -> None:
+    """In the repository by the same registry and names; the owner is written into the chart when it is packed."""
+    release = read(".github/workflows/release.yml")
+    pushed = {f"winnow-{one['service']}" for one in release["jobs"]["images"]["strategy"]["matrix"]["include"]}
+    text = (ROOT / "deploy/helm/winnow/values.yaml").read_text()
+    values = yaml.safe_load(text)
+    laptop = read("deploy/helm/winnow/values-laptop.yaml")
+    named = {f"winnow-{name}" for name in values["services"]}
+    told = (values["images"]["jobs"], values["images"]["stream"], values["mlflow"], laptop["services"]["all"])
+    named |= {one.get("image", one)["repository"] for one in told}
+    assert named == pushed
+    assert values["images"]["registry"] == f"{release['env']['REGISTRY']}/winnow"
+    (tmp_path / "deploy/helm/winnow").mkdir(parents=True)
+    (tmp_path / "deploy/helm/winnow/values.yaml").write_text(text)
+    [writes] = [step["run"] for step in release["jobs"]["chart"]["steps"] if "sed --in-place" in step.get("run", "")]
+    owner = {"REGISTRY": release["env"]["REGISTRY"], "OWNER": "Shop", "PATH": os.environ["PATH"]}
+    subprocess.run(["bash", "-euc", writes], cwd=tmp_path, env=owner, timeout=30, check=True)
+    after = yaml.safe_load((tmp_path / "deploy/helm/winnow/values.yaml").read_text())
+    assert after["images"].pop("registry") == "ghcr.io/shop"
+    values["images"].pop("registry")
+    assert after == values
 
 
 def test_what_only_builds_and_tests_read_is_removed(tmp_path: Path) -> None:
