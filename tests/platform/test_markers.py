@@ -1,5 +1,5 @@
 """Personal data and secrets are planted wherever a request or a setting can hold them, and a whole run is searched for
-them: what the processes wrote, their metrics, and the audit log.
+them: what the processes wrote, their metrics and traces, and the audit log.
 
 The run meets good requests, bad ones, lost parts and dead backends, at the level DEBUG: what is said in trouble is what
 leaks.
@@ -24,6 +24,7 @@ from parts.program import HOST, Running, free_ports, start
 from parts.services import INNER, environment, gateway, inner
 from tests.brokers import eventually
 from tests.homes import copy_of, registry_of
+from tests.otlp import collecting
 from winnow.audit.record import read
 from winnow.audit.verify import verify_folder
 from winnow.v1 import gateway_pb2 as pb
@@ -70,6 +71,9 @@ def run(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         "WINNOW_MLFLOW_URI": f"http://{mark('mlflowname')}:{mark('mlflowpassword')}@{HOST}:{ports['dead']}"
     }
     with ExitStack() as stack:
+        collector = stack.enter_context(collecting())
+        settings |= (traced := {"WINNOW_OTLP_ENDPOINT": collector.endpoint, "WINNOW_TRACE_SAMPLE": "1"})
+        lost |= traced
         started: dict[str, Running] = {}
         for name in INNER:
             own = lost if name == "explanation" else settings
@@ -96,6 +100,7 @@ def run(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
             said["metrics of gateway"] = client.get("/metrics").content
         started["gateway"].stop()
         stack.pop_all().close()
+    said["traces"] = "\n".join(collector.raw).encode()
     said |= {f"log of {name}": one.program.log.read_bytes() for name, one in started.items()}
     return Run(home, said, answers)
 
@@ -178,8 +183,8 @@ def called(address: str) -> None:
             )
 
 
-def test_no_log_and_no_metric_holds_what_was_planted(run: Run) -> None:
-    assert len(run.said) == 10
+def test_no_log_no_metric_and_no_trace_holds_what_was_planted(run: Run) -> None:
+    assert len(run.said) == 11
     assert all(run.said.values()), "a process said nothing"
     leaks = {name: sorted(set(MARK.findall(said))) for name, said in run.said.items()}
     assert {name: found for name, found in leaks.items() if found} == {}
@@ -191,6 +196,8 @@ def test_the_search_looks_at_what_processes_said_in_trouble(run: Run) -> None:
     assert b"stand_in skipped: Redis" in run.said["log of gateway"]
     assert b"Kafka" in run.said["log of gateway"]
     assert b"***@" in run.said["log of explanation"]
+    assert {name for name in ("gateway", *INNER) if f'"{name}"'.encode() in run.said["traces"]} == {"gateway", *INNER}
+    assert b"POST /v1/events" in run.said["traces"]
 
 
 def test_every_answer_and_every_write_stands_in_the_audit_log_without_what_was_planted(run: Run) -> None:
