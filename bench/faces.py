@@ -6,6 +6,7 @@ Clients here are thin on purpose: on a small machine the generator's own work is
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -116,8 +117,18 @@ def parse(buffer: bytearray) -> tuple[int, bytes] | None:
 class RestFace:
     """`POST /v1/recommendations` over a pool of keep-alive connections that grows to `limit`."""
 
-    def __init__(self, host: str, port: int, items: int, limit: int) -> None:
-        self._host, self._port, self._items = host, port, items
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        items: int,
+        limit: int,
+        *,
+        headers: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._host, self._port, self._items, self._tls = host, port, items, tls
+        self._more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._room = asyncio.Semaphore(limit)
@@ -145,7 +156,7 @@ class RestFace:
                 return connection
         self._all = {connection for connection in self._all if connection.open}
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(Connection, self._host, self._port)
+        _, connection = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls)
         self._all.add(connection)
         return connection
 
@@ -153,6 +164,6 @@ class RestFace:
         body = orjson.dumps({"user_id": user_id, "n": self._items})
         head = (
             f"POST /v1/recommendations HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n{self._more}\r\n"
         )
         return head.encode() + body

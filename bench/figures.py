@@ -73,6 +73,7 @@ AIMS = (
     Aim("features.items.500.columns.p50_ms", 0.3),
     Aim("features.freshness.item.p99_ms", 100),
     Aim("features.freshness.user.p99_ms", 100),
+    Aim("security.on.cost_p50_ms", 1),
     Aim("e2e.faults", 0),
 )
 

@@ -17,6 +17,7 @@ from bench.features import features_here
 from bench.figures import machine, show
 from bench.hop import hop_here
 from bench.plan import QUICK, Bench, Lengths
+from bench.secured import secured_here
 from bench.worlds import MEASURED, WORLDS, World, prepare
 from winnow.artifacts import open_bundle
 from winnow.errors import FailedPrecondition, NotFound
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if worlds:
         features(bench, worlds[0])
         hop(bench, worlds[0])
+        security(bench, worlds[0])
     bench.figures.put("e2e.faults", sum(bench.faults.values()))
     bench.figures.put("run.seconds", time.monotonic() - started)
     bench.figures.put("run.quick", arguments.quick)
@@ -88,6 +90,15 @@ def hop(bench: Bench, world: World) -> None:
         bench.figures.put(name, ms)
     medians = ", ".join(f"{name.split('.')[-1]} {ms:.2f}" for name, ms in found.items() if "p99" not in name)
     bench.say(f"the cross network over 500 candidates: {medians}")
+
+
+def security(bench: Bench, world: World) -> None:
+    """What it costs to let nobody in: certificates, keys, limits and the audit log, on against off."""
+    for name, ms in secured_here(world.home, world.people, CACHE / "secured").items():
+        bench.figures.put(name, ms)
+    shown = bench.figures.values
+    cost = shown["security.on.cost_p50_ms"]
+    bench.say(f"TLS, keys and audit: {shown['security.off.p50_ms']:.1f} ms without, {cost:+.2f} ms with all of it")
 
 
 def report(bench: Bench, console: Console) -> None:

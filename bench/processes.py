@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -53,9 +54,10 @@ def running(
     logs: Path,
     settings: Mapping[str, str] | None = None,
     own: Callable[[str], Mapping[str, str]] = lambda name: {},
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Platform]:
-    """The platform over the home `home`, ready to answer; `own` are settings of one process, by its name. Raises NotReady
-    when a process ends or time runs out."""
+    """The platform over the home `home`, ready to answer; `own` are settings of one process, by its name, and `tls` is for
+    a REST face that has a certificate. Raises NotReady when a process ends or time runs out."""
     ports = dict(zip(("rest", "gateway", *INNER), free_ports(2 + len(INNER)), strict=True))
     env = {**os.environ, **environment(home, ports), **(settings or {})}
     modules = {"all": "services"} if wiring == "one_process" else {n: f"services.{n}" for n in (*INNER, "gateway")}
@@ -65,7 +67,7 @@ def running(
             name: stack.enter_context(process(module, {**env, **own(name)}, logs / f"{name}.log"))
             for name, module in modules.items()
         }
-        wait_until_ready(ports["rest"], started, logs)
+        wait_until_ready(ports["rest"], started, logs, tls)
         yield Platform(ports["rest"], ports["gateway"], {n: psutil.Process(p.pid) for n, p in started.items()})
 
 
@@ -85,10 +87,13 @@ def process(module: str, env: Mapping[str, str], log: Path) -> Iterator[subproce
                 started.wait(STOP_S)
 
 
-def wait_until_ready(port: int, started: Mapping[str, subprocess.Popen[bytes]], logs: Path) -> None:
+def wait_until_ready(
+    port: int, started: Mapping[str, subprocess.Popen[bytes]], logs: Path, tls: ssl.SSLContext | None = None
+) -> None:
     """Return when `/readyz` says so."""
     until, said = time.monotonic() + READY_S, ""
-    with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=2.0, trust_env=False) as client:
+    address, verify = (f"https://{HOST}:{port}", tls) if tls else (f"http://{HOST}:{port}", True)
+    with httpx.Client(base_url=address, timeout=2.0, trust_env=False, verify=verify) as client:
         while time.monotonic() < until:
             for name, one in started.items():
                 if one.poll() is not None:

@@ -16,6 +16,7 @@ from cli.homes import AsJson
 from winnow.errors import InvalidArgument, Unavailable, from_slug
 from winnow.filters import Op, Term
 from winnow.requests import RecommendRequest
+from winnow.serving.guard import API_KEY
 from winnow.types import Person
 
 TIMEOUT_S = 10.0
@@ -34,6 +35,9 @@ def recommend(
     ca: Annotated[
         Path | None, typer.Option("--ca", help="File of the authority that signed the gateway's certificate.")
     ] = None,
+    api_key: Annotated[
+        str, typer.Option("--api-key", envvar="WINNOW_API_KEY", help="For a gateway that asks who you are; over REST.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Recommendations of a running platform (start one with winnow serve or winnow demo)."""
@@ -42,14 +46,14 @@ def recommend(
     answer = (
         asyncio.run(over_grpc(grpc, request, authorities_in(ca)))
         if grpc
-        else over_rest(url, request, authorities_in(ca))
+        else over_rest(url, request, authorities_in(ca), api_key)
     )
     show(answer, answer_table(f"for {user or session}", answer), as_json)
     if not as_json:
         note(remarks(answer))
 
 
-def over_rest(url: str, request: RecommendRequest, authorities: str = "") -> dict[str, Any]:
+def over_rest(url: str, request: RecommendRequest, authorities: str = "", api_key: str = "") -> dict[str, Any]:
     """POST /v1/recommendations; a problem comes back as the error that it was."""
     body: dict[str, Any] = {"n": request.n, "query": request.query}
     body |= {"user_id": request.person.user_id} if request.person.user_id else {}
@@ -58,7 +62,11 @@ def over_rest(url: str, request: RecommendRequest, authorities: str = "") -> dic
         body["filter"] = {"field": "categories", "op": "in", "values": list(request.filter.values)}
     try:
         response = httpx.post(
-            f"{url.rstrip('/')}/v1/recommendations", json=body, timeout=TIMEOUT_S, verify=trust(authorities)
+            f"{url.rstrip('/')}/v1/recommendations",
+            json=body,
+            headers={API_KEY: api_key} if api_key else {},
+            timeout=TIMEOUT_S,
+            verify=trust(authorities),
         )
     except httpx.InvalidURL as wrong:
         raise InvalidArgument(f"{wrong}; for example http://127.0.0.1:8080", field="--url") from wrong

@@ -89,7 +89,9 @@ def winnow_commands() -> list[list[str]]:
 
 
 def test_every_winnow_command_has_its_verb_and_options() -> None:
-    verbs = {(words[0], words[1]) if words[0] in ("train", "keys", "audit") else (words[0],) for words in winnow_commands()}
+    verbs = {
+        (words[0], words[1]) if words[0] in ("train", "keys", "audit") else (words[0],) for words in winnow_commands()
+    }
     assert len(verbs) >= 8
     for verb in sorted(verbs):
         asked = CliRunner().invoke(app, [*verb, "--help"])
@@ -106,7 +108,9 @@ def test_operating_tells_every_setting_and_every_metric() -> None:
     metrics = {metric.name for collector in collectors for metric in collector.describe()}
     assert len(metrics) >= 8
     assert {name for name in settings if f"`{name}`" not in told} == set()
-    assert {name for name in metrics if f"`{name.removeprefix('winnow_')}" not in told.replace("`winnow_", "`")} == set()
+    assert {
+        name for name in metrics if f"`{name.removeprefix('winnow_')}" not in told.replace("`winnow_", "`")
+    } == set()
     assert set(re.findall(r"`(WINNOW_[A-Z_]+)`", told)) - settings == {"WINNOW_DATA"}
 
 
