@@ -64,7 +64,7 @@ class Chain:
         self._synced_seq = -1
         self._half = False  # a write failed and may have left bytes behind the last record
         try:
-            self._vouch(START, {**(about or {}), **left(found)})
+            self._vouch(START, {**(about or {}), **left(found, signer)})
             self.sync()
         except BaseException:
             self._let_go()
@@ -169,8 +169,9 @@ def claimed(folder: Path, writer: str) -> tuple[Path, int, Found]:
     raise ResourceExhausted(f"{MAX_WRITERS} {writer} processes keep an audit log in {folder.name} already")
 
 
-def left(found: Found) -> dict[str, Any]:
-    """What the first record of a new process says about the end of the one before."""
+def left(found: Found, signer: Signer | None = None) -> dict[str, Any]:
+    """What the first record of a new process says about the end of the one before. `beyond_head`: how many records no
+    head vouches for; where there is a key, a head that it did not sign is none."""
     said: dict[str, Any] = {}
     seq = found.newest.seq if found.newest else -1
     if found.newest and found.newest.kind != STOP:
@@ -179,6 +180,13 @@ def left(found: Found) -> dict[str, Any]:
         said["torn_bytes"] = found.torn
     if found.head and (found.head.seq > seq or (found.newest and found.head.chain != found.newest.chain)):
         said["lost"] = asdict(found.head)
-    elif found.head and found.head.seq < seq:
-        said["beyond_head"] = seq - found.head.seq
+    elif (beyond := seq - covered(found.head, signer)) > 0:
+        said["beyond_head"] = beyond
     return said
+
+
+def covered(head: Head | None, signer: Signer | None) -> int:
+    """The last record that a head vouches for; -1 where none does."""
+    if head is None or (signer and not signer.verifier.holds(head.signature, head.chain, head.seq, head.hash)):
+        return -1
+    return head.seq

@@ -95,6 +95,8 @@ class Check:
         self._holes: dict[int, tuple[int, str, int]] = {}  # first missing: last missing, and where that was noticed
         self._broken = 0  # lines that were no records since the last that was one
         self._signed = False
+        self._stop = -1  # the newest orderly end
+        self._only_starts = True  # since then
         self._place = ("", 0)
 
     def feed(self, line: bytes, file: str, number: int) -> None:
@@ -170,9 +172,18 @@ class Check:
                 record.seq,
                 f"was not written after record {record.seq - 1} as it stands: one was rewritten",
             )
+        elif self._newest is not None and self._stop == record.seq - 1 >= 0 and record.kind != START:
+            self._fault(Kind.FORGED, record.seq, "stands behind an orderly end, where only a start can")
         self._broken = 0
         self._take(record)
+        self._ended(record)
         self._expected, self._newest = record.seq + 1, record.hash
+
+    def _ended(self, record: Read) -> None:
+        if record.kind == STOP:
+            self._stop, self._only_starts = record.seq, True
+        elif record.kind != START:
+            self._only_starts = False
 
     def _backward(self, record: Read) -> None:
         """A record whose place has passed."""
@@ -226,6 +237,17 @@ class Check:
             torn = as_int(body.get("torn_bytes"))
             cut = f", and {torn} bytes of a line were never completed" if torn else ""
             self.report.notes.append(f"record {record.seq}: the writer before was killed{cut}")
+        if (beyond := as_int(body.get("beyond_head"))) > 0:
+            self._beyond(record.seq, record.seq - beyond)
+
+    def _beyond(self, start: int, first: int) -> None:
+        """Records from `first` on for which no head vouched when the writer came back. A writer says that its start is on
+        disk before it writes more: behind an orderly end there can only be starts that it did not live to say so of."""
+        which = f"{run(first, start - 1)} beyond the head"
+        if self._stop >= 0 and self._stop == first - 1 and not self._only_starts:
+            self._fault(Kind.FORGED, first, f"{which}, which was at an orderly end, when record {start} was written")
+        else:
+            self.report.notes.append(f"record {start}: {which}: nothing vouched for it until then")
 
     def _hole(self, first: int, last: int) -> None:
         file, number = self._place

@@ -28,6 +28,7 @@ class Signer:
     def __init__(self, file: Path) -> None:
         """FailedPrecondition: no such file, or no Ed25519 key in it."""
         self._key = private_key(file)
+        self.verifier = Verifier(self._key.public_key())
 
     def sign(self, chain: str, seq: int, newest: str) -> str:
         return self._key.sign(words_of(chain, seq, newest)).hex()
@@ -36,9 +37,9 @@ class Signer:
 class Verifier:
     """The auditor's side."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, key: Path | Ed25519PublicKey) -> None:
         """FailedPrecondition: no such file, or no Ed25519 public key in it."""
-        self._key = public_key(file)
+        self._key = public_key(key) if isinstance(key, Path) else key
 
     def holds(self, signature: object, chain: str, seq: int, newest: str) -> bool:
         from cryptography.exceptions import InvalidSignature

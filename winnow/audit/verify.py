@@ -7,15 +7,16 @@ may be read while its writers write. Knows no broker and prints nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from winnow.audit.check import Check, Fault, Kind, Report, Stand
+from winnow.audit.check import Check, Fault, Kind, Report, Stand, as_int
 from winnow.audit.folder import HEAD, Head, read_head, segments
-from winnow.audit.record import MAX_BYTES, NoRecord, Read, read
+from winnow.audit.record import CHECKPOINT, MAX_BYTES, START, STOP, NoRecord, Read, read
 from winnow.audit.signature import Verifier
 from winnow.claim import taken
 from winnow.errors import FailedPrecondition
@@ -65,7 +66,7 @@ def verify_folder(
     if not folders and not known:
         raise FailedPrecondition(f"{root} holds no audit log")
     heads = {folder: read_head(folder) for folder in folders}
-    stands, pruned = told_in(root, folders, heads)
+    stands, pruned = told_in(root, folders, heads, verifier)
     for name, places in (known or {}).items():
         stands[name] = {**stands.get(name, {}), **places}
     verdict = Verdict(pruned=pruned)
@@ -135,7 +136,9 @@ def faults_of_head(file: str, head: Head | None, report: Report, verifier: Verif
     return []
 
 
-def told_in(root: Path, folders: list[Path], heads: Mapping[Path, Head | None]) -> tuple[AllStands, Pruned]:
+def told_in(
+    root: Path, folders: list[Path], heads: Mapping[Path, Head | None], verifier: Verifier | None
+) -> tuple[AllStands, Pruned]:
     """By the head files, and by what each chain says of the others. A record that was altered says nothing."""
     stands: AllStands = {}
     pruned: Pruned = {}
@@ -143,24 +146,67 @@ def told_in(root: Path, folders: list[Path], heads: Mapping[Path, Head | None]) 
         if head is not None:
             stands.setdefault(head.chain, {})[head.seq] = Stand(head.hash, name_of(root, folder / HEAD))
     for folder in folders:
-        for path in segments(folder):
-            for line in lines(path):
-                if TOLD in line:
-                    add_told(stands, pruned, line)
+        prunes = Prunes(pruned, verifier)
+        for record in tellers(folder):
+            prunes.feed(record)
+            if record.kind != PRUNE:
+                for chain, seq, found in told_by(record):
+                    stand = Stand(found, f"record {record.seq} of {record.chain}")
+                    stands.setdefault(chain, {}).setdefault(seq, stand)
+        prunes.finish(read_head(folder))  # as it is now: a writer may have gone on meanwhile
     return stands, pruned
 
 
-def add_told(stands: AllStands, pruned: Pruned, line: bytes) -> None:
-    """What one record says of other chains."""
-    try:
-        record = read(line.rstrip(b"\n"))
-    except NoRecord:
-        return
-    for chain, seq, found in told_by(record):
-        if record.kind != PRUNE:
-            stands.setdefault(chain, {}).setdefault(seq, Stand(found, f"record {record.seq} of {record.chain}"))
-        elif seq > pruned.get(chain, (-1, ""))[0]:
-            pruned[chain] = (seq, found)
+def tellers(folder: Path) -> Iterator[Read]:
+    """The records of a chain that say where others stood."""
+    for path in segments(folder):
+        for line in lines(path):
+            if TOLD in line:
+                with suppress(NoRecord):
+                    yield read(line.rstrip(b"\n"))
+
+
+class Prunes:
+    """What one chain says was taken away rightly. Where there is a key, only what the writer itself signed counts: its
+    next record that is signed, or the head. A start signs what it finds, so it counts up to the head that it found."""
+
+    def __init__(self, pruned: Pruned, verifier: Verifier | None) -> None:
+        self._pruned = pruned
+        self._verifier = verifier
+        self._waiting: list[Read] = []
+        self._stopped = False
+
+    def feed(self, record: Read) -> None:
+        if record.kind == PRUNE and not self._verifier:
+            self._count(record)
+        elif record.kind == PRUNE and not self._stopped:
+            self._waiting.append(record)
+        elif record.kind in (START, CHECKPOINT, STOP):
+            beyond = as_int(record.body.get("beyond_head")) if record.kind == START else 0
+            if self._holds(record):
+                self._signed(record.seq - 1 - beyond)
+            if record.kind == START:
+                self._waiting = []
+            self._stopped = record.kind == STOP
+
+    def finish(self, head: Head | None) -> None:
+        if head and self._verifier and self._verifier.holds(head.signature, head.chain, head.seq, head.hash):
+            self._signed(head.seq)
+
+    def _holds(self, record: Read) -> bool:
+        signature = record.body.get("signature")
+        return bool(self._verifier and self._verifier.holds(signature, record.chain, record.seq - 1, record.previous))
+
+    def _signed(self, upto: int) -> None:
+        for record in self._waiting:
+            if record.seq <= upto:
+                self._count(record)
+        self._waiting = [record for record in self._waiting if record.seq > upto]
+
+    def _count(self, record: Read) -> None:
+        for chain, seq, found in told_by(record):
+            if seq > self._pruned.get(chain, (-1, ""))[0]:
+                self._pruned[chain] = (seq, found)
 
 
 def told_by(record: Read) -> Iterator[tuple[str, int, str]]:

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.audits import answer, chain_in, checked, head_of, kinds, lines_of, verified
+from tests.audits import ROOM, answer, chain_in, checked, head_of, kinds, lines_of, verified
+from winnow.audit.chain import Chain
 from winnow.audit.check import Fault, Kind, Stand
-from winnow.audit.folder import heads_in
-from winnow.audit.record import GENESIS, Entry, sealed
-from winnow.audit.verify import Verdict
+from winnow.audit.folder import heads_in, last_line, read_head, segments, write_head
+from winnow.audit.record import GENESIS, Entry, Read, read, sealed
+from winnow.audit.signature import Signer
+from winnow.audit.verify import PRUNE, Verdict
 
 LINES = lines_of(60)
 OTHERS = lines_of(60, "gateway-2")
@@ -256,3 +258,131 @@ def test_the_cut_is_still_told_after_the_writer_went_on(tmp_path: Path) -> None:
 def test_a_head_that_is_gone_is_told(copied: Path) -> None:
     (copied / "gateway" / "0" / "head.json").unlink()
     assert kinds(verified(copied)) == ["removed"]
+
+
+# ------------------------------------------------------------- who may write the folder, but has not the key
+
+
+@pytest.fixture(scope="module")
+def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    file = tmp_path_factory.mktemp("key") / "private.pem"
+    key = Ed25519PrivateKey.generate()
+    file.write_bytes(key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()))
+    return Signer(file)
+
+
+@pytest.fixture
+def signed(tmp_path: Path, signer: Signer) -> Path:
+    """Two signed chains, one in several files, closed by their writers."""
+    folder = tmp_path / "audit"
+    chain_in(folder, 60, batch=4, segment_bytes=2**12, signer=signer)
+    chain_in(folder, 5, "cli", signer=signer)
+    return folder
+
+
+def newest(own: Path) -> Read:
+    return read(last_line(segments(own)[-1])[0] or b"")
+
+
+def put_behind(own: Path, entry: Entry) -> Read:
+    """One record more at the end of a chain, hashed as it should be."""
+    end = newest(own)
+    with segments(own)[-1].open("ab") as file:
+        file.write(sealed(end.chain, end.seq + 1, end.hash, entry).line + b"\n")
+    return newest(own)
+
+
+def oldest_go(folder: Path) -> tuple[list[Path], Entry]:
+    """The two oldest files of the gateway, and the record that would make it right that they go."""
+    files = segments(folder / "gateway" / "0")[:2]
+    gone = read(last_line(files[1])[0] or b"")
+    return files, Entry(PRUNE, {"phase": "begun", "who": "root@host", "heads": {gone.chain: [gone.seq, gone.hash]}})
+
+
+def killed(folder: Path, signer: Signer, *entries: Entry) -> Path:
+    """A chain whose writer said on disk what it had done, and went without a stop."""
+    chain = Chain(folder, "cli", free_bytes=ROOM, signer=signer)
+    for entry in entries:
+        chain.append([entry])
+        chain.sync()
+    chain._let_go()
+    return chain.folder
+
+
+def starts(folder: Path, signer: Signer) -> None:
+    chain_in(folder, 3, "cli", signer=signer)
+
+
+@pytest.mark.parametrize("with_key", [True, False])
+def test_an_act_put_behind_an_orderly_end_is_found_also_once_an_honest_start_signed_it(
+    signed: Path, signer: Signer, with_key: bool
+) -> None:
+    options = {"verifier": signer.verifier} if with_key else {}
+    assert verified(signed, **options).every_fault == []
+    forged = put_behind(signed / "cli" / "0", Entry("catalogue.write", {"phase": "done", "who": "key:innocent"}))
+    assert [(fault.kind, fault.seq) for fault in verified(signed, **options).every_fault] == [(Kind.FORGED, forged.seq)]
+    starts(signed, signer)
+    found = verified(signed, **options)
+    assert {(fault.kind, fault.seq) for fault in found.every_fault} == {(Kind.FORGED, forged.seq)}
+    assert any("beyond the head" in fault.detail for fault in found.every_fault)
+
+
+def test_files_taken_away_with_a_prune_put_behind_an_orderly_end_are_missed(signed: Path, signer: Signer) -> None:
+    files, prune = oldest_go(signed)
+    put_behind(signed / "cli" / "0", prune)
+    for file in files:
+        file.unlink()
+    for _ in range(2):
+        assert {"forged", "removed"} <= set(kinds(verified(signed, verifier=signer.verifier)))
+        starts(signed, signer)
+
+
+@pytest.mark.parametrize("head", ["as it was", "gone", "made up"])
+def test_a_prune_put_behind_a_killed_writer_counts_for_nothing(signed: Path, signer: Signer, head: str) -> None:
+    own = killed(signed, signer, answer(1))
+    assert verified(signed, verifier=signer.verifier).every_fault == []
+    files, prune = oldest_go(signed)
+    forged = put_behind(own, prune)
+    if head == "gone":
+        (own / "head.json").unlink()
+    elif head == "made up":
+        was = read_head(own)
+        assert was is not None
+        write_head(own, type(was)(forged.chain, forged.seq, forged.hash, was.signature))
+    for file in files:
+        file.unlink()
+    starts(signed, signer)
+    verdict = verified(signed, verifier=signer.verifier)
+    assert kinds(verdict) == ["removed"]
+    assert any("beyond the head" in note for report in verdict.reports for note in report.notes)
+
+
+@pytest.mark.parametrize("ended", ["orderly", "killed", "killed, and started again"])
+def test_a_prune_that_the_writer_signed_counts(signed: Path, signer: Signer, ended: str) -> None:
+    files, prune = oldest_go(signed)
+    if ended == "orderly":
+        chain = Chain(signed, "cli", free_bytes=ROOM, signer=signer)
+        chain.append([prune])
+        chain.close()
+    else:
+        killed(signed, signer, prune)
+    for file in files:
+        file.unlink()
+    if ended == "killed, and started again":
+        starts(signed, signer)
+    assert verified(signed, verifier=signer.verifier).every_fault == []
+
+
+def test_a_writer_killed_between_its_start_and_the_head_is_no_forger(signed: Path, signer: Signer) -> None:
+    own = signed / "cli" / "0"
+    before = read_head(own)
+    assert before is not None
+    killed(signed, signer)
+    write_head(own, before)
+    starts(signed, signer)
+    verdict = verified(signed, verifier=signer.verifier)
+    assert verdict.every_fault == []
+    assert any("beyond the head" in note for report in verdict.reports for note in report.notes)
