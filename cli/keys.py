@@ -1,6 +1,7 @@
 """`winnow keys`: the API keys of a gateway. A key is shown once, when it is made; the file keeps its hash.
 
-A gateway that has the file (WINNOW_API_KEYS_FILE) takes a change up within seconds.
+A gateway that has the file (WINNOW_API_KEYS_FILE) takes a change up within seconds. Who made or revoked one is in the audit
+log of the home; the key and its hash are not.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import Annotated
 
 import typer
 
+from cli.audited import audited
 from cli.console import note, show, table
-from cli.homes import AsJson
+from cli.homes import AsJson, Data, HomeOption, home_of
 from services.gateway.api_keys import MAX_FILE_BYTES, ApiKey, KeyFile, create, parse
 from services.gateway.watched import Watched
 from winnow.errors import InvalidArgument, NotFound
@@ -39,7 +41,9 @@ Life = Annotated[str, typer.Option("--expires", help="For how long, for example 
 
 
 @app.command("create")
-def make(id: Id, scopes: Scopes, file: File, expires: Life = "") -> None:
+def make(
+    id: Id, scopes: Scopes, file: File, expires: Life = "", data: Data = "ml-100k", home: HomeOption = None
+) -> None:
     """Make a key and print it, once: nobody can show it again."""
     if not ID.fullmatch(id):
         raise InvalidArgument("small letters, digits and hyphens, at most 40", field="id")
@@ -50,7 +54,9 @@ def make(id: Id, scopes: Scopes, file: File, expires: Life = "") -> None:
             raise InvalidArgument(f"there is a key {id}; revoke it first", field="id")
         return (*rows, row)
 
-    change(file, added)
+    expires_at = row.expires_at.isoformat() if row.expires_at else None
+    with audited(home_of(data, home), "key.create", id=id, scopes=list(row.scopes), expires_at=expires_at):
+        change(file, added)
     note(f"{id}: {', '.join(row.scopes)}; {until(row)}. This is the only time it is shown:")
     print(key)
 
@@ -66,16 +72,20 @@ def listed(file: File, as_json: AsJson = False) -> None:
 
 
 @app.command("revoke")
-def revoke(id: Id, file: File) -> None:
+def revoke(id: Id, file: File, data: Data = "ml-100k", home: HomeOption = None) -> None:
     """Take a key away; gateways refuse it within seconds."""
+    if not ID.fullmatch(id):  # else anything, also a key given by mistake, would be recorded
+        raise InvalidArgument("small letters, digits and hyphens, at most 40", field="id")
 
     def without(rows: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
-        left = tuple(key for key in rows if key.id != id)
-        if len(left) == len(rows):
+        gone = [key for key in rows if key.id == id]
+        if not gone:
             raise NotFound(f"no key {id} in {file}", field="id")
-        return left
+        act.told["scopes"] = list(gone[0].scopes)
+        return tuple(key for key in rows if key.id != id)
 
-    change(file, without)
+    with audited(home_of(data, home), "key.revoke", id=id) as act:
+        change(file, without)
     note(f"{id} is revoked")
 
 

@@ -18,10 +18,20 @@ from cli.main import app
 from services.gateway import api_keys as module
 from services.gateway.api_keys import ApiKeys, create
 from tests.guards import key_file, new_key
-from winnow.errors import FailedPrecondition, InvalidArgument, NotFound, Unauthenticated
+from winnow.audit.asked import operator
+from winnow.audit.verify import verify_folder
+from winnow.errors import FailedPrecondition, InvalidArgument, NotFound, Unauthenticated, Unavailable
 
 KEY, FILE = new_key(("recommend", "privacy"))
 DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Whose audit log says who made keys."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("WINNOW_HOME", str(folder))
+    return folder
 
 
 def winnow(*words: str) -> str:
@@ -170,3 +180,40 @@ def test_what_is_wrong_is_said_by_name_and_changes_nothing(tmp_path: Path, words
         winnow(*words, "--file", str(file))
     assert wrong.value.field == field
     assert file.read_text() == before
+
+
+def test_who_makes_or_revokes_a_key_is_audited_without_the_key_or_its_hash(tmp_path: Path, home: Path) -> None:
+    file = tmp_path / "keys.json"
+    key = winnow("create", "jobs", "--scopes", "admin", "--file", str(file)).strip()
+    winnow("revoke", "jobs", "--file", str(file))
+    with pytest.raises(NotFound):
+        winnow("revoke", "jobs", "--file", str(file))
+    with pytest.raises(InvalidArgument):
+        winnow("revoke", key, "--file", str(file))
+    assert verify_folder(home / "audit").every_fault == []
+    text = "".join(path.read_text() for path in sorted((home / "audit").rglob("*.jsonl")))
+    acts = [act for act in map(json.loads, text.splitlines()) if "phase" in act]
+    assert [(act["kind"], act["phase"]) for act in acts] == [
+        ("key.create", "begun"),
+        ("key.create", "done"),
+        ("key.revoke", "begun"),
+        ("key.revoke", "done"),
+        ("key.revoke", "begun"),
+        ("key.revoke", "failed"),
+    ]
+    assert (acts[0]["id"], acts[0]["scopes"], acts[2]["id"], acts[3]["scopes"]) == (
+        "jobs",
+        ["admin"],
+        "jobs",
+        ["admin"],
+    )
+    assert acts[0]["who"] == operator()
+    for secret in (key, key.rpartition("_")[2], hashlib.sha256(key.encode()).hexdigest()):
+        assert secret not in text
+
+
+def test_a_key_that_cannot_be_audited_is_not_made(tmp_path: Path, home: Path) -> None:
+    (home / "audit").write_text("in the way")
+    with pytest.raises(Unavailable):
+        winnow("create", "jobs", "--scopes", "admin", "--file", str(tmp_path / "keys.json"))
+    assert not (tmp_path / "keys.json").exists()
