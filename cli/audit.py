@@ -24,7 +24,7 @@ from winnow.audit.prune import old_files
 from winnow.audit.pseudonyms import pseudonyms
 from winnow.audit.record import NoRecord, Read, read
 from winnow.audit.settings import AuditSettings
-from winnow.audit.signature import Verifier
+from winnow.audit.signature import Signer, Verifier
 from winnow.audit.verify import PRUNE, AllStands, Verdict, chains_in, known_heads, lines, verify_folder
 from winnow.errors import FailedPrecondition, InvalidArgument
 from winnow.types import Person
@@ -161,10 +161,15 @@ def prune(
 ) -> None:
     """Take the oldest files away, and say so in the log: it then still verifies. The newest file of a chain stays."""
     chosen = home_of(data, home)
-    root = folder_of(None, data, home)
+    settings = AuditSettings(home=chosen)
+    if not settings.audit:
+        raise FailedPrecondition("WINNOW_AUDIT is off: what goes could not be recorded, so nothing is taken away")
+    root = settings.records_folder
     limit = moment(before, "before")
     assert limit is not None
-    verdict = verify_folder(root)
+    # what is repeated below gets our signature: a prune that nobody signed must not
+    verifier = Signer(settings.audit_key_file).verifier if settings.audit_key_file else None
+    verdict = verify_folder(root, verifier=verifier)
     if verdict.every_fault:
         raise FailedPrecondition("the audit log does not verify: nothing is taken away; run winnow audit verify")
     old = old_files(root, limit)

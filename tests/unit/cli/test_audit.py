@@ -17,6 +17,7 @@ from tests.audits import answer, chain_in, kinds, verified
 from tests.unit.winnow.test_registry import bundle
 from winnow.audit.chain import Chain
 from winnow.audit.verify import Verdict
+from winnow.errors import FailedPrecondition
 
 
 def run(*words: str) -> Result:
@@ -90,6 +91,16 @@ def test_old_files_go_and_the_log_still_verifies_but_not_when_more_went(home: Pa
     assert verdict.every_fault == []
     sorted((home / "audit" / "gateway" / "0").glob("*.jsonl"))[0].unlink()
     assert kinds(verified(home / "audit")) == ["removed"]
+
+
+def test_nothing_goes_where_it_would_not_be_recorded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted((home / "audit").rglob("*.jsonl"))
+    monkeypatch.setenv("WINNOW_AUDIT", "off")
+    refused = run("prune", "2100-01-01", "--home", str(home))
+    assert refused.exit_code != 0
+    assert isinstance(refused.exception, FailedPrecondition)
+    assert sorted((home / "audit").rglob("*.jsonl")) == before
+    assert verified(home / "audit").every_fault == []
 
 
 def test_what_changes_a_registry_is_an_act(tmp_path: Path) -> None:
