@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from cli.audit import prune
 from tests.audits import ROOM, answer, chain_in, checked, head_of, kinds, lines_of, verified
 from winnow.audit.chain import Chain
 from winnow.audit.check import Fault, Kind, Stand
@@ -16,6 +17,7 @@ from winnow.audit.folder import heads_in, last_line, read_head, segments, write_
 from winnow.audit.record import GENESIS, Entry, Read, read, sealed
 from winnow.audit.signature import Signer
 from winnow.audit.verify import PRUNE, Verdict
+from winnow.errors import FailedPrecondition
 
 LINES = lines_of(60)
 OTHERS = lines_of(60, "gateway-2")
@@ -331,8 +333,8 @@ def test_an_act_put_behind_an_orderly_end_is_found_also_once_an_honest_start_sig
 
 
 def test_files_taken_away_with_a_prune_put_behind_an_orderly_end_are_missed(signed: Path, signer: Signer) -> None:
-    files, prune = oldest_go(signed)
-    put_behind(signed / "cli" / "0", prune)
+    files, pruned = oldest_go(signed)
+    put_behind(signed / "cli" / "0", pruned)
     for file in files:
         file.unlink()
     for _ in range(2):
@@ -344,8 +346,8 @@ def test_files_taken_away_with_a_prune_put_behind_an_orderly_end_are_missed(sign
 def test_a_prune_put_behind_a_killed_writer_counts_for_nothing(signed: Path, signer: Signer, head: str) -> None:
     own = killed(signed, signer, answer(1))
     assert verified(signed, verifier=signer.verifier).every_fault == []
-    files, prune = oldest_go(signed)
-    forged = put_behind(own, prune)
+    files, pruned = oldest_go(signed)
+    forged = put_behind(own, pruned)
     if head == "gone":
         (own / "head.json").unlink()
     elif head == "made up":
@@ -362,13 +364,13 @@ def test_a_prune_put_behind_a_killed_writer_counts_for_nothing(signed: Path, sig
 
 @pytest.mark.parametrize("ended", ["orderly", "killed", "killed, and started again"])
 def test_a_prune_that_the_writer_signed_counts(signed: Path, signer: Signer, ended: str) -> None:
-    files, prune = oldest_go(signed)
+    files, pruned = oldest_go(signed)
     if ended == "orderly":
         chain = Chain(signed, "cli", free_bytes=ROOM, signer=signer)
-        chain.append([prune])
+        chain.append([pruned])
         chain.close()
     else:
-        killed(signed, signer, prune)
+        killed(signed, signer, pruned)
     for file in files:
         file.unlink()
     if ended == "killed, and started again":
@@ -386,3 +388,19 @@ def test_a_writer_killed_between_its_start_and_the_head_is_no_forger(signed: Pat
     verdict = verified(signed, verifier=signer.verifier)
     assert verdict.every_fault == []
     assert any("beyond the head" in note for report in verdict.reports for note in report.notes)
+
+
+def test_a_prune_that_nobody_signed_is_not_repeated_by_an_honest_one(
+    signed: Path, signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = killed(signed, signer, answer(1))
+    gone, forged = oldest_go(signed)
+    put_behind(own, forged)
+    for file in gone:
+        file.unlink()
+    monkeypatch.setenv("WINNOW_AUDIT_KEY_FILE", str(tmp_path / "key.pem"))
+    monkeypatch.setattr("cli.audit.Signer", lambda _: signer)
+    left = segments(signed / "gateway" / "0")
+    with pytest.raises(FailedPrecondition, match="does not verify"):
+        prune("2100-01-01", home=tmp_path)
+    assert segments(signed / "gateway" / "0") == left
