@@ -13,7 +13,7 @@ AUTH = {
     "auth.issuer": "https://issuer.example.org",
     "auth.audience": "winnow",
 }
-FACE = {"tls.face.secret": "face-cert", "tls.face.name": "shop.example.org", "tls.face.authority": "ca.crt"}
+FACE = {"tls.face.secret": "face-cert"}
 
 COMBINATIONS: Mapping[str, Values] = {
     "default": Values(),
@@ -86,7 +86,7 @@ COMBINATIONS: Mapping[str, Values] = {
     "audit on one volume": Values(single={"audit.shared": True, "audit.keys.signing": ""}),
     "audit on a volume that is there": Values(single={"audit.shared": True, "audit.existingClaim": "records"}),
     "tokens": Values(single=AUTH),
-    "API keys": Values(single={"auth.enabled": True, "auth.apiKeys.secret": "shop-keys"}),
+    "API keys": Values(single={"auth.enabled": True, "auth.apiKeys.secret": "shop-keys", "monitoring.enabled": True}),
     "traces": Values(single={"tracing.endpoint": "http://collector.tracing:4317"}),
     "everything": Values(
         ("values-gpu.yaml", "values-ha.yaml"),

@@ -233,12 +233,34 @@ MUTATIONS: Mapping[str, Mutation] = {
         ("Deployment/winnow-gateway", "livenessProbe asks port 50050, where TLS is spoken"),
         {"tls.face.secret": "face-cert"},
     ),
-    "a monitor that speaks no TLS": Mutation(
+    "a monitor of a port that wants a credential": Mutation(
         "templates/servicemonitor.yaml",
-        "scheme: https",
-        "scheme: http",
-        ("ServiceMonitor/winnow-gateway", "rest speaks https"),
-        {"tls.face.secret": "face-cert", "tls.face.name": "shop.example.org", "monitoring.enabled": True},
+        "- port: {{ .port }}",
+        '- port: {{ ternary "rest" .port (eq $name "gateway") }}',
+        (
+            "ServiceMonitor/winnow-gateway",
+            "rest of Deployment/winnow-gateway is not where it shows metrics without a credential (0.0.0.0:9100)",
+        ),
+        {"monitoring.enabled": True, "auth.enabled": True, "auth.apiKeys.secret": "shop-keys"},
+    ),
+    "metrics for every caller": Mutation(
+        POLICY,
+        'omit $one.ports "metrics" }}\n        - {protocol: TCP, port: {{ $number }}}\n        {{- end }}\n      {{- with',
+        "$one.ports }}\n        - {protocol: TCP, port: {{ $number }}}\n        {{- end }}\n      {{- with",
+        ("NetworkPolicy/gateway", "anybody may reach gateway:9100"),
+    ),
+    "metrics that Prometheus cannot reach": Mutation(
+        POLICY,
+        "get $one.ports $one.metrics.port }}",
+        "get $one.ports $one.metrics.port | add 1 }}",
+        ("Deployment/winnow-gateway", "the monitoring cannot reach port 9100"),
+        {"monitoring.enabled": True},
+    ),
+    "metrics that nobody listens for": Mutation(
+        DEPLOYMENT,
+        "            - {name: metrics, containerPort: 9100}\n",
+        "",
+        ("Deployment/winnow-gateway", "WINNOW_METRICS_ADDRESS listens on 9100, which the container does not open"),
     ),
     "a Secret that never changes": Mutation(
         DEPLOYMENT,

@@ -44,12 +44,8 @@ triton: {port: 8001, bundled: {{ not .Values.triton.external }}, address: {{ .Va
 {{- $ports := deepCopy $one.listens }}
 {{- $calls := $one.calls | default list }}
 {{- range $one.uses | default list }}{{ if hasKey $parts . }}{{ $calls = append $calls . }}{{ end }}{{ end }}
-{{- $metrics := dict "port" "rest" }}
-{{- if not (hasKey $ports "rest") }}
 {{- $_ := set $ports "metrics" 9100 }}
-{{- $metrics = dict "port" "metrics" }}
-{{- end }}
-{{- $_ := set $all $name (dict "ports" $ports "calls" $calls "metrics" $metrics "service" true "disruptions" $one.disruptions "headless" (not (hasKey $ports "rest")) "face" (hasKey $ports "rest") "faceTls" $one.faceTls "tls" $.Values.tls.enabled) }}
+{{- $_ := set $all $name (dict "ports" $ports "calls" $calls "metrics" (dict "port" "metrics") "service" true "disruptions" $one.disruptions "headless" (not (hasKey $ports "rest")) "face" (hasKey $ports "rest") "faceTls" $one.faceTls "tls" $.Values.tls.enabled) }}
 {{- end }}
 {{- range $name, $part := $parts }}
 {{- if $part.bundled }}

@@ -88,9 +88,7 @@
 {{- range $listen, $port := .one.listens }}
 - {name: WINNOW_{{ upper $listen }}_ADDRESS, value: "0.0.0.0:{{ $port }}"}
 {{- end }}
-{{- if not (hasKey .one.listens "rest") }}
-- {name: WINNOW_METRICS_ADDRESS, value: "0.0.0.0:9100"}
-{{- end }}
+- {name: WINNOW_METRICS_ADDRESS, value: "0.0.0.0:9100"} # the gateway's own face wants a credential for them
 {{- range .one.calls | default list }}
 - {name: WINNOW_{{ upper . }}_ADDRESS, value: "{{ $name }}-{{ . }}:{{ get (get (get $services .) "listens") . }}"}
 {{- end }}
