@@ -87,6 +87,9 @@ COMBINATIONS: Mapping[str, Values] = {
     "audit on a volume that is there": Values(single={"audit.shared": True, "audit.existingClaim": "records"}),
     "tokens": Values(single=AUTH),
     "API keys": Values(single={"auth.enabled": True, "auth.apiKeys.secret": "shop-keys", "monitoring.enabled": True}),
+    "API keys in one process": Values(
+        ("values-laptop.yaml",), {"auth.enabled": True, "auth.apiKeys": {"secret": "shop-keys", "key": "keys.json"}}
+    ),
     "traces": Values(single={"tracing.endpoint": "http://collector.tracing:4317"}),
     "everything": Values(
         ("values-gpu.yaml", "values-ha.yaml"),
@@ -100,6 +103,7 @@ COMBINATIONS: Mapping[str, Values] = {
             "training.enabled": True,
             "start.data": "ml-1m",
             **AUTH,
+            "auth.apiKeys.secret": "shop-keys",
         },
     ),
     "a long name": Values(single={"nameOverride": "a-shop-with-a-very-long-name-indeed-for-a-release"}),

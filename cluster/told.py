@@ -60,6 +60,7 @@ def container_faults(
         yield from unknown(settings, told)
         yield from unset(settings, told, parts)
         yield from unread(settings, told)
+        yield from frozen(settings, container)
         yield from addresses(settings, told, work, objects)
     elif module == "cli":
         yield from (("unknown variable", name) for name in told if name not in known_to_verbs() | QUIET)
@@ -127,6 +128,13 @@ def unset(settings: type[BaseSettings], told: Mapping[str, str], parts: frozense
             leads = field in ("rest_address", "gateway_address")  # the inner four have no face
         if (required or leads) and name not in told:
             yield "unset variable", f"{name} is not set"
+
+
+def frozen(settings: type[BaseSettings], container: Object) -> Iterator[tuple[str, str]]:
+    """A Secret as a variable stays what it was when the pod started; as a file it changes, where the service reads one."""
+    for name, variable in variables(container).items():
+        if "valueFrom" in variable and f"{name}_FILE" in fields(settings):
+            yield "secret", f"{name} never changes in a pod: mount the Secret and set {name}_FILE"
 
 
 OPTIONAL = {"triton_address", "health_address"}

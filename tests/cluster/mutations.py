@@ -273,6 +273,23 @@ MUTATIONS: Mapping[str, Mutation] = {
         ),
         {"tls.face.secret": "face-cert"},
     ),
+    "API keys that cannot be revoked": Mutation(
+        ENVIRONMENT,
+        "- {name: WINNOW_API_KEYS_FILE, value: /var/lib/winnow/api-keys/{{ .key }}}",
+        "- {name: WINNOW_API_KEYS, valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}}",
+        ("Deployment/winnow-gateway", "WINNOW_API_KEYS never changes in a pod: mount the Secret"),
+        {"auth.enabled": True, "auth.apiKeys.secret": "shop-keys"},
+    ),
+    "API keys that are not mounted": Mutation(
+        DEPLOYMENT,
+        "            - {name: api-keys, mountPath: /var/lib/winnow/api-keys, readOnly: true}\n",
+        "",
+        (
+            "Deployment/winnow-gateway",
+            "WINNOW_API_KEYS_FILE is /var/lib/winnow/api-keys/api-keys, which is in no volume",
+        ),
+        {"auth.enabled": True, "auth.apiKeys.secret": "shop-keys"},
+    ),
     "records that go with the container": Mutation(
         DEPLOYMENT,
         "            - {name: audit, mountPath: /var/lib/winnow/audit}\n",

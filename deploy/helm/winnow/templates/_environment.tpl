@@ -143,8 +143,7 @@
 {{- end }}
 {{- with .Values.auth.apiKeys }}
 {{- if .secret }}
-- name: WINNOW_API_KEYS
-  valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
+- {name: WINNOW_API_KEYS_FILE, value: /var/lib/winnow/api-keys/{{ .key }}} # a key that is revoked is gone without a restart
 {{- end }}
 {{- end }}
 {{- end }}
