@@ -17,7 +17,7 @@ from cluster.workloads import Workload, of_kind, selects, variables, workloads
 
 BETWEEN_PARTS: Mapping[str, frozenset[str]] = {
     "stream": frozenset({"kafka", "redis"}),
-    "jobs": frozenset({"mlflow"}),
+    "jobs": frozenset({"mlflow", "kafka"}),
     "topics": frozenset({"kafka"}),
     "database": frozenset({"postgres"}),
     "mlflow": frozenset({"postgres", "objects"}),

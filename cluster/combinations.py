@@ -15,6 +15,15 @@ AUTH = {
 }
 FACE = {"tls.face.secret": "face-cert"}
 
+PASSWORD = {
+    "kafka.external": "kafka-0.example.org:9096,kafka-1.example.org:9096",
+    "env": {
+        "WINNOW_KAFKA_SECURITY": "SASL_SSL",
+        "WINNOW_KAFKA_USER": "winnow",
+        "WINNOW_KAFKA_PASSWORD": {"secret": "shop-kafka", "key": "password"},
+    },
+}
+
 COMBINATIONS: Mapping[str, Values] = {
     "default": Values(),
     "laptop": Values(("values-laptop.yaml",)),
@@ -90,6 +99,7 @@ COMBINATIONS: Mapping[str, Values] = {
     "API keys in one process": Values(
         ("values-laptop.yaml",), {"auth.enabled": True, "auth.apiKeys": {"secret": "shop-keys", "key": "keys.json"}}
     ),
+    "brokers with a password": Values(single={**PASSWORD, "start.data": "ml-100k", "training.enabled": True, **RWX}),
     "traces": Values(single={"tracing.endpoint": "http://collector.tracing:4317"}),
     "everything": Values(
         ("values-gpu.yaml", "values-ha.yaml"),

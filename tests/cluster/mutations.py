@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cluster.combinations import PASSWORD
+
 
 @dataclass(frozen=True)
 class Mutation:
@@ -305,6 +307,53 @@ MUTATIONS: Mapping[str, Mutation] = {
             "WINNOW_AUDIT_KEY_FILE is /var/lib/winnow/audit-keys/audit.key, which is in no",
         ),
         {"audit.existingSecret": "audit-keys"},
+    ),
+    "a stream that is not told how brokers are spoken to": Mutation(
+        "templates/stream.yaml",
+        '            {{- include "winnow.shared" (dict "root" .) | nindent 12 }}\n',
+        "",
+        ("Deployment/winnow-stream", "stream: WINNOW_KAFKA_PASSWORD is not set, and others are told"),
+        PASSWORD,
+    ),
+    "a hook that is not told where traces go": Mutation(
+        "templates/hooks.yaml",
+        '            {{- include "winnow.shared" (dict "root" .) | nindent 12 }}\n',
+        "",
+        ("Job/winnow-topics", "topics: WINNOW_OTLP_ENDPOINT is not set, and others are told"),
+        {"tracing.endpoint": "http://collector.tracing:4317"},
+    ),
+    "a stream whose traces cannot leave": Mutation(
+        "templates/_components.tpl",
+        '(list "kafka" "redis") "told" true',
+        '(list "kafka" "redis")',
+        ("Deployment/winnow-stream", "stream cannot reach collector.tracing:4317, which it is told"),
+        {"tracing.endpoint": "http://collector.tracing:4317"},
+    ),
+    "a job whose records do not reach the topic": Mutation(
+        "templates/_components.tpl",
+        'list "mlflow" "kafka" }}',
+        'list "mlflow" }}',
+        ("CronJob/winnow-jobs-retrain", "work cannot reach kafka-0.example.org:9096, which it is told"),
+        PASSWORD,
+    ),
+    "a job that is led to no broker": Mutation(
+        ENVIRONMENT,
+        '{{- if .Values.kafka.enabled }}{{/* what they record is copied there */}}\n{{- include "winnow.brokers" . }}\n{{- end }}\n',
+        "",
+        ("CronJob/winnow-jobs-retrain", "work: WINNOW_KAFKA_BOOTSTRAP is not set"),
+    ),
+    "a job that cannot reach the bundled brokers": Mutation(
+        "templates/_components.tpl",
+        'list "mlflow" "kafka" }}',
+        'list "mlflow" }}',
+        ("jobs cannot reach kafka:9092, which it calls",),
+    ),
+    "a password without a user": Mutation(
+        "templates/_environment.tpl",
+        "(deepCopy .root.Values.env)",
+        '(omit .root.Values.env "WINNOW_KAFKA_USER")',
+        ("Job/winnow-topics", "SASL_SSL needs WINNOW_KAFKA_USER and WINNOW_KAFKA_PASSWORD"),
+        PASSWORD,
     ),
     "a job that the command line does not know": Mutation(
         "values.yaml",

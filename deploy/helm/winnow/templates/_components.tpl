@@ -36,7 +36,8 @@ triton: {port: 8001, bundled: {{ not .Values.triton.external }}, address: {{ .Va
 {{- end }}
 
 {{/* Every component that has pods. `calls`: whom it may reach; `metrics`: where they are; `headless`: callers see every pod;
-`early`: also those that are not ready; `inner`: ports for its own kind alone; `any`: all ports, among its own kind. */}}
+`early`: also those that are not ready; `inner`: ports for its own kind alone; `any`: all ports, among its own kind; `told`: ours,
+with what all of ours are told, where traces go among it. */}}
 {{- define "winnow.components" -}}
 {{- $parts := include "winnow.parts" . | fromYaml }}
 {{- $all := dict }}
@@ -45,7 +46,7 @@ triton: {port: 8001, bundled: {{ not .Values.triton.external }}, address: {{ .Va
 {{- $calls := $one.calls | default list }}
 {{- range $one.uses | default list }}{{ if hasKey $parts . }}{{ $calls = append $calls . }}{{ end }}{{ end }}
 {{- $_ := set $ports "metrics" 9100 }}
-{{- $_ := set $all $name (dict "ports" $ports "calls" $calls "metrics" (dict "port" "metrics") "service" true "disruptions" $one.disruptions "headless" (not (hasKey $ports "rest")) "face" (hasKey $ports "rest") "faceTls" $one.faceTls "tls" $.Values.tls.enabled) }}
+{{- $_ := set $all $name (dict "ports" $ports "calls" $calls "metrics" (dict "port" "metrics") "service" true "told" true "disruptions" $one.disruptions "headless" (not (hasKey $ports "rest")) "face" (hasKey $ports "rest") "faceTls" $one.faceTls "tls" $.Values.tls.enabled) }}
 {{- end }}
 {{- range $name, $part := $parts }}
 {{- if $part.bundled }}
@@ -70,21 +71,22 @@ triton: {port: 8001, bundled: {{ not .Values.triton.external }}, address: {{ .Va
 {{- $_ := set . "metrics" (dict "port" "metrics") }}
 {{- end }}
 {{- if .Values.stream.enabled }}
-{{- $_ := set $all "stream" (dict "ports" (dict "metrics" 9109) "calls" (list "kafka" "redis") "metrics" (dict "port" "metrics") "disruptions" 1) }}
+{{- $_ := set $all "stream" (dict "ports" (dict "metrics" 9109) "calls" (list "kafka" "redis") "told" true "metrics" (dict "port" "metrics") "disruptions" 1) }}
 {{- end }}
-{{- $registry := ternary (list "mlflow") list (hasKey $parts "mlflow") }}
-{{- $_ := set $all "jobs" (dict "ports" dict "calls" $registry) }}
+{{- $recorded := list }}
+{{- range list "mlflow" "kafka" }}{{ if hasKey $parts . }}{{ $recorded = append $recorded . }}{{ end }}{{ end }}
+{{- $_ := set $all "jobs" (dict "ports" dict "calls" $recorded "told" true) }}
 {{- range $name, $one := $all }}
 {{- if $one.face }}{{ $_ := set $all "test" (dict "ports" dict "calls" (list $name)) }}{{ end }}
 {{- end }}
 {{- if and .Values.hooks.topics (hasKey $parts "kafka") }}
-{{- $_ := set $all "topics" (dict "ports" dict "calls" (list "kafka")) }}
+{{- $_ := set $all "topics" (dict "ports" dict "calls" (list "kafka") "told" true) }}
 {{- end }}
 {{- if and .Values.hooks.database $parts.mlflow }}{{ if $parts.mlflow.bundled }}
 {{- $_ := set $all "database" (dict "ports" dict "calls" (list "postgres")) }}
 {{- end }}{{ end }}
 {{- if .Values.training.enabled }}
-{{- $_ := set $all "training" (dict "ports" (dict "rendezvous" 29400) "any" true "calls" (list "training") "headless" true "early" true) }}
+{{- $_ := set $all "training" (dict "ports" (dict "rendezvous" 29400) "any" true "calls" (list "training") "told" true "headless" true "early" true) }}
 {{- end }}
 {{- toYaml $all }}
 {{- end }}

@@ -21,6 +21,18 @@
 - {name: HOME, value: /tmp}
 {{- end }}
 
+{{/* Of every process of ours, jobs and the stream included: where traces go, and `env`, how brokers are spoken to among it.
+(dict "root" $ "own" …): `own` is the env of one service, and goes before. */}}
+{{- define "winnow.shared" -}}
+{{- with .root.Values.tracing }}
+{{- if .endpoint }}
+- {name: WINNOW_OTLP_ENDPOINT, value: {{ .endpoint | quote }}}
+- {name: WINNOW_TRACE_SAMPLE, value: {{ .sample | quote }}}
+{{- end }}
+{{- end }}
+{{- include "winnow.variables" (mergeOverwrite (deepCopy .root.Values.env) (deepCopy (.own | default dict))) }}
+{{- end }}
+
 {{- define "winnow.redis" -}}
 {{- $name := include "winnow.name" . }}
 {{- with .Values.redis.externalSecret }}
@@ -46,6 +58,11 @@
 {{- range until (int .Values.kafka.brokers) }}{{ $all = append $all (printf "%s-kafka-%d.%s-kafka:9092" $name . $name) }}{{ end }}
 {{- join "," $all }}
 {{- end }}
+{{- end }}
+
+{{- define "winnow.brokers" }}
+- {name: WINNOW_KAFKA_BOOTSTRAP, value: {{ include "winnow.kafka" . | quote }}}
+- {name: WINNOW_KAFKA_REPLICAS, value: {{ .Values.kafka.copies | quote }}}
 {{- end }}
 
 {{- define "winnow.mlflow" -}}
@@ -96,8 +113,7 @@
 {{- if hasKey $.parts . }}
 {{- if eq . "redis" }}{{ include "winnow.redis" $root }}{{ end }}
 {{- if eq . "kafka" }}
-- {name: WINNOW_KAFKA_BOOTSTRAP, value: {{ include "winnow.kafka" $root | quote }}}
-- {name: WINNOW_KAFKA_REPLICAS, value: {{ $root.Values.kafka.copies | quote }}}
+{{- include "winnow.brokers" $root }}
 {{- end }}
 {{- if eq . "mlflow" }}
 - {name: WINNOW_MLFLOW_URI, value: {{ include "winnow.mlflow" $root | quote }}}
@@ -127,11 +143,7 @@
 {{- if and (hasKey .one.listens "rest") $root.Values.auth.enabled }}
 {{ include "winnow.auth" $root }}
 {{- end }}
-{{- if $root.Values.tracing.endpoint }}
-- {name: WINNOW_OTLP_ENDPOINT, value: {{ $root.Values.tracing.endpoint | quote }}}
-- {name: WINNOW_TRACE_SAMPLE, value: {{ $root.Values.tracing.sample | quote }}}
-{{- end }}
-{{- include "winnow.variables" (mergeOverwrite (deepCopy $root.Values.env) (deepCopy .one.env)) }}
+{{- include "winnow.shared" (dict "root" $root "own" .one.env) }}
 {{- end }}
 
 {{- define "winnow.auth" -}}
@@ -170,5 +182,9 @@ chains would not be signed, and one person would have several pseudonyms. */}}
 {{- if .Values.mlflow.enabled }}
 - {name: WINNOW_MLFLOW_URI, value: {{ include "winnow.mlflow" . | quote }}}
 {{- end }}
+{{- if .Values.kafka.enabled }}{{/* what they record is copied there */}}
+{{- include "winnow.brokers" . }}
+{{- end }}
 {{- include "winnow.auditKeys" . }}
+{{- include "winnow.shared" (dict "root" .) }}
 {{- end }}
