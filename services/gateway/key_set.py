@@ -125,7 +125,7 @@ class FromUrl:
                 return await self._fetched()
         except TimeoutError as late:
             raise Unavailable(f"the issuer did not answer within {self.fetch_s:g} s") from late
-        except (httpx.HTTPError, httpx.InvalidURL) as away:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as away:  # OSError: the system's authorities cannot be read
             raise Unavailable(f"the issuer: {type(away).__name__}") from away
 
     def changed(self) -> bool:

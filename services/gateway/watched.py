@@ -5,6 +5,7 @@ Kubernetes replaces a mounted Secret by moving a link, so what the path leads to
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from winnow.errors import FailedPrecondition, PayloadTooLarge
@@ -22,8 +23,9 @@ class Watched:
         """FailedPrecondition with the system's words where it cannot be read, PayloadTooLarge where it is no such file."""
         try:
             with self._path.open("rb") as file:
+                seen = seen_of(os.fstat(file.fileno()))  # of what is read: another file may take its place meanwhile
                 content = file.read(self._max_bytes + 1)
-            self._seen = self._now()
+            self._seen = seen
         except OSError as wrong:
             raise FailedPrecondition(f"{self._path}: {wrong.strerror}") from wrong
         if len(content) > self._max_bytes:
@@ -33,10 +35,10 @@ class Watched:
     def changed(self) -> bool:
         """Whether there is something new to read."""
         try:
-            return self._now() != self._seen
+            return seen_of(self._path.stat()) != self._seen
         except OSError:
             return False
 
-    def _now(self) -> Seen:
-        state = self._path.stat()
-        return state.st_ino, state.st_mtime_ns, state.st_size
+
+def seen_of(state: os.stat_result) -> Seen:
+    return state.st_ino, state.st_mtime_ns, state.st_size

@@ -5,6 +5,8 @@ Knows no protocol. `cryptography` is imported by whoever configured TLS, and by 
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 CERTIFICATE, KEY, AUTHORITIES = "tls.crt", "tls.key", "ca.crt"  # as a Kubernetes Secret of type tls names them
 MAX_BYTES = 256 * 1024  # of one file
+LEAST_RSA_BITS = 2_048
+CURVES = ("secp256r1", "secp384r1", "secp521r1")  # that every side of ours speaks
 
 
 class CertificateRefused(FailedPrecondition):
@@ -81,6 +85,7 @@ def judge(files: Files, pems: Pems, name: str = "") -> Facts:
     leaf = chain[0]
     if public_key_in(files, pems.key) != public_bytes(leaf):
         raise CertificateRefused(f"{files.setting}: {files.key} is not the key of {files.certificate}")
+    usable(files, pems)
     now = datetime.now(UTC)
     if now >= leaf.not_valid_after_utc:
         raise CertificateRefused(f"{files.setting}: {files.certificate} expired at {when(leaf.not_valid_after_utc)}")
@@ -97,6 +102,40 @@ def judge(files: Files, pems: Pems, name: str = "") -> Facts:
     if signer is None:
         raise CertificateRefused(f"{files.setting}: nobody in {files.authorities} signed {files.certificate}")
     return Facts(names, leaf.not_valid_after_utc, signer.not_valid_after_utc)
+
+
+def usable(files: Files, pems: Pems) -> None:
+    """CertificateRefused for a key that TLS itself would not serve with: found here, the old certificate stays."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    key = serialization.load_pem_private_key(pems.key, password=None)
+    strong = isinstance(key, rsa.RSAPrivateKey) and key.key_size >= LEAST_RSA_BITS
+    strong |= isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in CURVES
+    if not strong:
+        raise CertificateRefused(
+            f"{files.setting}: {files.key} is no RSA key of {LEAST_RSA_BITS} bits, nor of P-256 to P-521"
+        )
+    try:
+        load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pems)
+    except ssl.SSLError as wrong:
+        raise CertificateRefused(f"{files.setting}: {files.certificate}: {wrong.reason}") from wrong
+
+
+def load(context: ssl.SSLContext, pems: Pems) -> None:
+    """Python reads certificates from files only: one without a name, so that what was judged is what is served."""
+    file = os.memfd_create("winnow-certificate", os.MFD_CLOEXEC)
+    try:
+        write(file, [pems.key, b"\n", pems.certificate])
+        context.load_cert_chain(f"/proc/self/fd/{file}")
+    finally:
+        os.close(file)
+
+
+def write(file: int, parts: Sequence[bytes]) -> None:
+    left = memoryview(b"".join(parts))
+    while left:
+        left = left[os.write(file, left) :]
 
 
 def certificates_in(files: Files, pem: bytes, path: Path) -> list[x509.Certificate]:

@@ -22,6 +22,8 @@ from winnow.serving.principal import principal
 from winnow.serving.status import MAX_DETAIL, code_of, trailers_of
 from winnow.serving.telemetry import ACCESS, GRPC_REQUESTS
 
+STRANGER_S = 1.0  # for the message of a caller who is let in unknown: probes have theirs at hand
+MAX_STRANGERS = 50  # such calls that wait for their message at once; the other places are for those we know
 MAX_STREAMS = 100  # calls at once on one connection
 PUSHBACK = "grpc-retry-pushback-ms"  # clients with a retry policy wait that long
 
@@ -45,6 +47,7 @@ class Guarded(grpc.aio.ServerInterceptor):
     def __init__(self, guard: Guard | None, message_s: float) -> None:
         self._guard = guard
         self._message_s = message_s
+        self._strangers = 0
 
     async def intercept_service(self, continuation: Any, call: Any) -> Any:
         handler = await continuation(call)
@@ -59,7 +62,7 @@ class Guarded(grpc.aio.ServerInterceptor):
 
         async def guarded(messages: Any, context: Any) -> Any:
             await self._admit(call, context)
-            raw = await self._message(messages, context)
+            raw = await self._first(messages, context)
             return await handler.unary_unary(await parsed(handler, raw, context), context)
 
         if handler.request_streaming:  # of ours there is none
@@ -75,7 +78,7 @@ class Guarded(grpc.aio.ServerInterceptor):
             if handler.request_streaming:
                 answers = method(each(handler, messages), context)
             else:
-                raw = await self._message(messages, context)
+                raw = await self._first(messages, context)
                 answers = method(await parsed(handler, raw, context), context)
             if hasattr(answers, "__aiter__"):
                 async for answer in answers:
@@ -97,15 +100,25 @@ class Guarded(grpc.aio.ServerInterceptor):
         if admission.budget is not None:
             context.set_trailing_metadata(tuple(admission.budget.headers()))
 
-    async def _message(self, messages: Any, context: Any) -> bytes:
+    async def _first(self, messages: Any, context: Any) -> bytes:
+        """The message of an admitted call."""
+        if self._guard is None or principal.get().known:
+            return await self._message(messages, context, self._message_s)
+        if self._strangers >= MAX_STRANGERS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many callers wait; say who you are")
+        self._strangers += 1
         try:
-            async with asyncio.timeout(self._message_s):
+            return await self._message(messages, context, min(STRANGER_S, self._message_s))
+        finally:
+            self._strangers -= 1
+
+    async def _message(self, messages: Any, context: Any, within_s: float) -> bytes:
+        try:
+            async with asyncio.timeout(within_s):
                 async for message in messages:
                     return bytes(message)
         except TimeoutError:
-            await context.abort(
-                grpc.StatusCode.DEADLINE_EXCEEDED, f"a message must arrive within {self._message_s:g} s"
-            )
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"a message must arrive within {within_s:g} s")
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no message came")
         raise AssertionError("abort raises")
 

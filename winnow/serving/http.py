@@ -19,15 +19,40 @@ from winnow.serving.slow_clients import impatient
 from winnow.serving.tls import http_context
 
 KEEP_ALIVE_S = 75
+HANDSHAKE_S = 10.0  # of TLS, where no limits say otherwise
 BACKLOG = 2048
 
 
 class Server(uvicorn.Server):
     """The process decides when to stop (`winnow.serving.signals`), for all its faces at once."""
 
+    handshake_s = HANDSHAKE_S
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's own over given sockets, but whoever connects and never says what TLS begins with is let go: a
+        connection is counted and bounded only once its handshake is done, and uvicorn has no option for that time."""
+        await self.lifespan.startup()
+        config, loop = self.config, asyncio.get_running_loop()
+
+        def protocol() -> asyncio.Protocol:
+            made = config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            assert isinstance(made, asyncio.Protocol)
+            return made
+
+        patience_s = self.handshake_s if config.ssl else None
+        self.servers = [
+            await loop.create_server(
+                protocol, sock=bound, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=patience_s
+            )
+            for bound in sockets or ()
+        ]
+        self.started = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +98,7 @@ async def serve_http(
         ssl_context_factory=(lambda config, default: http_context(tls)) if tls else None,
     )
     server = Server(config)
+    server.handshake_s = limits.header_s if limits else HANDSHAKE_S
     task = asyncio.create_task(server.serve(sockets=[bound]), name="http")
     while not server.started and not task.done():  # noqa: ASYNC110 (uvicorn offers a flag, not an event)
         await asyncio.sleep(0.005)

@@ -5,15 +5,14 @@ New connections get the newest certificate; those that are open stay as they are
 
 from __future__ import annotations
 
-import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from winnow.serving.certificates import Pems
+from winnow.serving.certificates import Pems, load
 from winnow.serving.identity import Identity, Inside
 from winnow.serving.telemetry import GRPC_REQUESTS
 
@@ -102,19 +101,3 @@ def fresh(pems: Pems) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     load(context, pems)
     return context
-
-
-def load(context: ssl.SSLContext, pems: Pems) -> None:
-    """Python reads certificates from files only: one without a name, so that what was judged is what is served."""
-    file = os.memfd_create("winnow-certificate", os.MFD_CLOEXEC)
-    try:
-        write(file, [pems.key, b"\n", pems.certificate])
-        context.load_cert_chain(f"/proc/self/fd/{file}")
-    finally:
-        os.close(file)
-
-
-def write(file: int, parts: Sequence[bytes]) -> None:
-    left = memoryview(b"".join(parts))
-    while left:
-        left = left[os.write(file, left) :]

@@ -4,6 +4,7 @@ docs says the same."""
 import asyncio
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from services.gateway.settings import Settings
 from tests.gateways import Inner, gateway_over
 from tests.guards import Faces, bearer, faces, guard, new_key
 from tests.issuers import token
+from winnow.serving.guarded_calls import MAX_STRANGERS
 from winnow.serving.principal import NOBODY, SCOPES, Principal, principal
 from winnow.types import Event
 from winnow.v1 import gateway_pb2 as pb
@@ -276,3 +278,17 @@ async def test_without_authentication_everybody_is_served_as_ever() -> None:
             await called(both.channel, RPCS[0], MESSAGES["Recommend"], headers)
         document = (await both.http.get("/openapi.json")).json()
         assert {} in document["paths"]["/v1/events"]["post"]["security"]
+
+
+async def test_strangers_who_send_no_message_leave_room_for_those_we_know() -> None:
+    async with faces(guard(FILE)) as guarded:
+        check, trending = "/grpc.health.v1.Health/Check", "/winnow.v1.RecommenderService/Trending"
+        silent = [guarded.channel.stream_unary(check)() for _ in range(MAX_STRANGERS + 20)]
+        ended = await asyncio.wait_for(asyncio.gather(*silent, return_exceptions=True), 20)
+        codes = Counter(one.code() for one in ended if isinstance(one, grpc.aio.AioRpcError))
+        assert codes[grpc.StatusCode.RESOURCE_EXHAUSTED] == 20
+        assert codes[grpc.StatusCode.DEADLINE_EXCEEDED] == MAX_STRANGERS
+        waiting = [guarded.channel.stream_unary(check)() for _ in range(MAX_STRANGERS)]
+        known = (("x-api-key", KEYS["recommend"]),)
+        assert await guarded.channel.unary_unary(trending)(b"", metadata=known, timeout=5) is not None
+        await asyncio.gather(*waiting, return_exceptions=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from services.gateway import key_set as module
 from services.gateway.key_set import FromFile, FromUrl, KeySet, parse
+from services.gateway.watched import Watched
 from tests.issuers import Shown, ec_key, jwk, key_document, key_set, rsa_key
 from winnow.errors import FailedPrecondition, PayloadTooLarge, Unavailable, WinnowError
 
@@ -209,3 +211,36 @@ async def test_an_issuer_that_never_ends_is_cut_off_by_size() -> None:
 async def test_an_issuer_that_is_away_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="ConnectError"):
         await FromUrl("http://127.0.0.1:1/jwks").read()
+
+
+@pytest.mark.parametrize("broken", [FileNotFoundError("ca"), ssl.SSLError("no start line")])
+async def test_authorities_of_the_system_that_cannot_be_read_are_an_issuer_that_is_away(
+    broken: OSError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are files too, and replaced while we run: good keys stay, the process stays."""
+
+    def context() -> None:
+        raise broken
+
+    monkeypatch.setattr(module.httpx, "create_ssl_context", context)
+    with pytest.raises(Unavailable):
+        await FromUrl("https://issuer.example/keys").read()
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    file, following = tmp_path / "keys", tmp_path / "following"
+    file.write_bytes(b"old")
+    following.write_bytes(b"revoked")
+    watched = Watched(file, 100)
+
+    class Swapped(type(file)):  # type: ignore[misc]
+        def open(self, *words: Any, **more: Any) -> Any:
+            opened = super().open(*words, **more)
+            following.replace(file)
+            return opened
+
+    watched._path = Swapped(file)
+    assert watched.read() == b"old"
+    watched._path = file
+    assert watched.changed()
+    assert watched.read() == b"revoked"

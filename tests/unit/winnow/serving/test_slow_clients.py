@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -17,10 +19,13 @@ from prometheus_client import REGISTRY
 
 from services.gateway.build import face
 from services.gateway.settings import Settings
+from tests.certificates import certified
 from tests.gateways import Inner, gateway_over
 from winnow.errors import PayloadTooLarge
+from winnow.serving.certificates import Files
 from winnow.serving.connect import connect
 from winnow.serving.http import serve_http
+from winnow.serving.identity import Identity
 from winnow.serving.limits import Limits
 from winnow.serving.serve import serve_grpc
 from winnow.types import Item
@@ -268,3 +273,19 @@ async def test_the_grpc_face_has_a_largest_number_of_connections(place: Place) -
     for client in clients:
         client.writer.close()
     assert len(refused) >= 20 - LIMITS.max_connections - 1
+
+
+async def test_who_never_begins_with_tls_is_let_go(tmp_path: Path) -> None:
+    """No connection is made, to a web server, before its handshake is done: the other times do not count until then."""
+    files = Files.within("test", certified(tmp_path) / "face", mutual=False)
+    app = face(Settings(), gateway_over(Inner()))
+    http = await serve_http(app, "127.0.0.1:0", grace_s=0.1, limits=LIMITS, tls=Identity("face", files, every_s=60))
+    try:
+        silent = [await Client.at(http.address) for _ in range(LIMITS.max_connections + 5)]
+        for client in silent:
+            assert await client.rest() == b""
+        trust = ssl.create_default_context(cafile=tmp_path / "face" / "ca.crt")
+        async with httpx.AsyncClient(verify=trust, trust_env=False) as honest:
+            assert (await honest.get(f"https://{http.address}/healthz")).status_code == 200
+    finally:
+        await http.stop()

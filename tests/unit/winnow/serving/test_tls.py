@@ -15,15 +15,17 @@ import grpc
 import grpc.aio
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
 
 from services.gateway.settings import Settings
 from tests.certificates import certified, inside, issued, outside, reissued
+from winnow import authority
 from winnow.errors import Unavailable
 from winnow.requests import Readiness
-from winnow.serving.certificates import CertificateRefused, Files, Pems, read
+from winnow.serving.certificates import CertificateRefused, Files, Pems, judge, read
 from winnow.serving.connect import OPTIONS, connect, connect_face
 from winnow.serving.http import serve_http
 from winnow.serving.identity import Identity, Inside
@@ -344,3 +346,24 @@ async def test_who_leaves_says_so_and_answers_to_the_end() -> None:
             answer = await http.get(path)
             assert (answer.status_code, answer.headers["connection"]) == (status, "close")
     await running.stop()
+
+
+@pytest.mark.parametrize("kind", ["rsa-1024", "ed25519", "secp256k1"])
+def test_a_key_that_tls_would_not_serve_with_is_refused_and_the_old_one_stays(tmp_path: Path, kind: str) -> None:
+    folder = certified(tmp_path)
+    own = inside(folder, "feature", every_s=60)
+    served = own.pems
+    key: Any = {
+        "rsa-1024": lambda: rsa.generate_private_key(65_537, 1_024),
+        "ed25519": ed25519.Ed25519PrivateKey.generate,
+        "secp256k1": lambda: ec.generate_private_key(ec.SECP256K1()),
+    }[kind]()
+    signer = authority.load(folder / "authority", authority.CURRENT)
+    (folder / "feature" / "tls.key").write_bytes(authority.key_pem(key))
+    weak = authority.leaf(["feature.winnow"], key, signer, timedelta(days=1))
+    (folder / "feature" / "tls.crt").write_bytes(authority.pem(weak))
+    assert not own.look()
+    assert not own.look()
+    assert own.pems == served
+    with pytest.raises(CertificateRefused, match="no RSA key of 2048 bits"):
+        judge(Files.within("test", folder / "feature", mutual=True), pems(folder / "feature"))
