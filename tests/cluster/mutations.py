@@ -104,8 +104,8 @@ MUTATIONS: Mapping[str, Mutation] = {
     ),
     "a value that the service refuses": Mutation(
         ENVIRONMENT,
-        "{{ $root.Values.kafka.copies | quote }}",
-        '"0"',
+        "WINNOW_KAFKA_REPLICAS, value: {{ .Values.kafka.copies | quote }}",
+        'WINNOW_KAFKA_REPLICAS, value: "0"',
         ("Deployment/winnow-gateway", "WINNOW_KAFKA_REPLICAS: Input should be greater than or equal to 1"),
     ),
     "a variable that is used before it is set": Mutation(
