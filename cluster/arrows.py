@@ -17,7 +17,7 @@ from cluster.workloads import Workload, of_kind, selects, variables, workloads
 
 BETWEEN_PARTS: Mapping[str, frozenset[str]] = {
     "stream": frozenset({"kafka", "redis"}),
-    "jobs": frozenset({"mlflow"}),
+    "jobs": frozenset({"mlflow", "kafka"}),
     "topics": frozenset({"kafka"}),
     "database": frozenset({"postgres"}),
     "mlflow": frozenset({"postgres", "objects"}),
@@ -54,6 +54,23 @@ def check(objects: Sequence[Object]) -> Iterator[Finding]:
         yield Finding(f"NetworkPolicy/{target}", "network", f"{source} cannot reach {target}:{port}, which it calls")
     yield from shut_off(works, policies)
     yield from open_doors(works, policies)
+    yield from unwatched(works, policies, of_kind(objects, "ServiceMonitor"))
+
+
+def unwatched(
+    works: Mapping[str, Workload], policies: Sequence[Object], monitors: Sequence[Object]
+) -> Iterator[Finding]:
+    """What Prometheus is sent to, some pod outside may enter."""
+    for work in works.values():
+        for monitor in (one for one in monitors if selects(one["spec"]["selector"], work.labels)):
+            held = [p["spec"] for p in policies if selects(p["spec"]["podSelector"], work.labels)]
+            rules = [rule for spec in held for rule in spec.get("ingress") or []]
+            abroad = [
+                r for r in rules if any("namespaceSelector" in peer or "ipBlock" in peer for peer in r.get("from", []))
+            ]
+            for port in (work.ports.get(endpoint["port"], 0) for endpoint in monitor["spec"]["endpoints"]):
+                if not any(has(rule.get("ports"), port) for rule in abroad):
+                    yield Finding(work.where, "network", f"the monitoring cannot reach port {port}")
 
 
 def expected(works: Mapping[str, Workload]) -> Iterator[Arrow]:
@@ -130,10 +147,10 @@ def has(ports: Any, port: int) -> bool:
 
 
 def open_doors(works: Mapping[str, Workload], policies: Sequence[Object]) -> Iterator[Finding]:
-    """No pod but ours enters, except where the platform is called from outside."""
+    """No pod but ours enters, except where the platform is called from outside; metrics are for the monitoring alone."""
     for target, work in works.items():
         for name, port in work.ports.items():
-            if target in FREE or faces_outside(target) or name in UNSEEN:
+            if target in FREE or name == "health" or (faces_outside(target) and name != "metrics"):
                 continue
             if open_to(work.labels, STRANGER, port, policies, "Ingress", "from"):
                 yield Finding(f"NetworkPolicy/{target}", "network", f"anybody may reach {target}:{port}")

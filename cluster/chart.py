@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from cluster import arrows, policy, schemas, told, wiring
+from cluster import arrows, policy, schemas, shared, told, wiring
 from cluster.combinations import COMBINATIONS
 from cluster.finding import Finding
 from cluster.helm import CHART, MAJORS, Helm, Object, Values, objects_in
@@ -21,7 +21,7 @@ def findings(objects: Sequence[Object], named: str = "") -> list[Finding]:
     if any(one.rule == "schema" for one in found):
         return sorted(found)  # what has another shape than Kubernetes takes cannot be looked into
     found += [*policy.check(objects), *wiring.check(objects, named), *told.check(objects, parts_of(objects))]
-    return sorted({*found, *arrows.check(objects)})
+    return sorted({*found, *shared.check(objects), *arrows.check(objects)})
 
 
 def parts_of(objects: Sequence[Object]) -> frozenset[str]:

@@ -13,7 +13,16 @@ AUTH = {
     "auth.issuer": "https://issuer.example.org",
     "auth.audience": "winnow",
 }
-FACE = {"tls.face.secret": "face-cert", "tls.face.name": "shop.example.org", "tls.face.authority": "ca.crt"}
+FACE = {"tls.face.secret": "face-cert"}
+
+PASSWORD = {
+    "kafka.external": "kafka-0.example.org:9096,kafka-1.example.org:9096",
+    "env": {
+        "WINNOW_KAFKA_SECURITY": "SASL_SSL",
+        "WINNOW_KAFKA_USER": "winnow",
+        "WINNOW_KAFKA_PASSWORD": {"secret": "shop-kafka", "key": "password"},
+    },
+}
 
 COMBINATIONS: Mapping[str, Values] = {
     "default": Values(),
@@ -86,7 +95,11 @@ COMBINATIONS: Mapping[str, Values] = {
     "audit on one volume": Values(single={"audit.shared": True, "audit.keys.signing": ""}),
     "audit on a volume that is there": Values(single={"audit.shared": True, "audit.existingClaim": "records"}),
     "tokens": Values(single=AUTH),
-    "API keys": Values(single={"auth.enabled": True, "auth.apiKeys.secret": "shop-keys"}),
+    "API keys": Values(single={"auth.enabled": True, "auth.apiKeys.secret": "shop-keys", "monitoring.enabled": True}),
+    "API keys in one process": Values(
+        ("values-laptop.yaml",), {"auth.enabled": True, "auth.apiKeys": {"secret": "shop-keys", "key": "keys.json"}}
+    ),
+    "brokers with a password": Values(single={**PASSWORD, "start.data": "ml-100k", "training.enabled": True, **RWX}),
     "traces": Values(single={"tracing.endpoint": "http://collector.tracing:4317"}),
     "everything": Values(
         ("values-gpu.yaml", "values-ha.yaml"),
@@ -100,6 +113,7 @@ COMBINATIONS: Mapping[str, Values] = {
             "training.enabled": True,
             "start.data": "ml-1m",
             **AUTH,
+            "auth.apiKeys.secret": "shop-keys",
         },
     ),
     "a long name": Values(single={"nameOverride": "a-shop-with-a-very-long-name-indeed-for-a-release"}),

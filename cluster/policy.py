@@ -83,7 +83,8 @@ def container_faults(container: Object) -> Iterator[tuple[str, str]]:
         yield "image", f"{image!r} is not pinned: registry/name:tag or @sha256"
     for name, variable in variables(container).items():
         value = variable.get("value")
-        if value and (SECRET_NAME.search(name) or SECRET_VALUE.search(value)):
+        place = name.endswith("_FILE") and str(value).startswith("/")
+        if value and not place and (SECRET_NAME.search(name) or SECRET_VALUE.search(value)):
             yield "secret", f"{name} holds a secret by value"
 
 

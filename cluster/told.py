@@ -24,6 +24,8 @@ from cluster.helm import Object
 from cluster.workloads import Workload, of_kind, variables, workloads
 from winnow.audit.settings import AuditSettings
 from winnow.errors import WinnowError
+from winnow.kafka_security import KafkaSecurity
+from winnow.serving.trace_settings import TraceSettings
 
 PREFIX = "WINNOW_"
 BESIDE = {"WINNOW_METRICS_ADDRESS"}  # winnow.serving.process reads it itself, before any settings
@@ -37,6 +39,8 @@ QUIET = {
 }
 PARTS = {"redis_url": "redis", "kafka_bootstrap": "kafka", "mlflow_uri": "mlflow", "triton_address": "triton"}
 """Settings that lead to a part, and the part."""
+SHARED = frozenset(f"{PREFIX}{name.upper()}" for one in (KafkaSecurity, TraceSettings) for name in one.model_fields)
+"""Settings that all of ours are given alike; who speaks with no broker reads nothing of them."""
 EXPANDED = re.compile(r"\$\((\w+)\)")
 HIDDEN = "0123456789abcdef"  # stands for what only a Secret knows
 
@@ -60,12 +64,17 @@ def container_faults(
         yield from unknown(settings, told)
         yield from unset(settings, told, parts)
         yield from unread(settings, told)
+        yield from frozen(settings, container)
         yield from addresses(settings, told, work, objects)
     elif module == "cli":
-        yield from (("unknown variable", name) for name in told if name not in known_to_verbs() | QUIET)
+        yield from (("unknown variable", name) for name in told if name not in known_to_verbs() | QUIET | SHARED)
         yield from command_faults(command[3:], told)
+        if "WINNOW_HOME" in told and "kafka" in parts and "WINNOW_KAFKA_BOOTSTRAP" not in told:
+            yield "unset variable", "WINNOW_KAFKA_BOOTSTRAP is not set: what it records stays in its files"
     elif module in ("jobs.stream", "torch.distributed.run"):
         yield from option_faults(module, command[3:], told)
+    if settings is None and (module == "cli" or module.startswith("jobs.")):
+        yield from (fault for part in (KafkaSecurity, TraceSettings) for fault in unread(part, told))
     yield from undefined(container)
 
 
@@ -114,7 +123,7 @@ def fields(settings: type[BaseSettings]) -> dict[str, str]:
 
 def unknown(settings: type[BaseSettings], told: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name in told:
-        if name not in fields(settings) and name not in BESIDE | QUIET:
+        if name not in fields(settings) and name not in BESIDE | QUIET | SHARED:
             yield "unknown variable", f"{name} is no setting of {settings.__module__}"
 
 
@@ -127,6 +136,13 @@ def unset(settings: type[BaseSettings], told: Mapping[str, str], parts: frozense
             leads = field in ("rest_address", "gateway_address")  # the inner four have no face
         if (required or leads) and name not in told:
             yield "unset variable", f"{name} is not set"
+
+
+def frozen(settings: type[BaseSettings], container: Object) -> Iterator[tuple[str, str]]:
+    """A Secret as a variable stays what it was when the pod started; as a file it changes, where the service reads one."""
+    for name, variable in variables(container).items():
+        if "valueFrom" in variable and f"{name}_FILE" in fields(settings):
+            yield "secret", f"{name} never changes in a pod: mount the Secret and set {name}_FILE"
 
 
 OPTIONAL = {"triton_address", "health_address"}

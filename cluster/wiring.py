@@ -171,14 +171,20 @@ def monitored(monitor: Object, services: Sequence[Object], works: Sequence[Workl
         for endpoint in monitor["spec"]["endpoints"]:
             if endpoint["port"] not in ports:
                 yield Finding(name_of(monitor), "port", f"{name_of(service)} has no port {endpoint['port']}")
-            wanted = scheme_of([work for work in works if selects(service["spec"]["selector"], work.labels)], endpoint)
-            if endpoint.get("scheme", "http") != wanted:
-                yield Finding(name_of(monitor), "scheme", f"{endpoint['port']} speaks {wanted}")
+            behind = [work for work in works if selects(service["spec"]["selector"], work.labels)]
+            for detail in locked(behind, endpoint["port"]):
+                yield Finding(name_of(monitor), "credential", detail)
 
 
-def scheme_of(behind: Sequence[Workload], endpoint: Any) -> str:
-    told = [variables(container) for work in behind for container in work.containers]
-    return "https" if endpoint["port"] == "rest" and any("WINNOW_FACE_TLS_FOLDER" in one for one in told) else "http"
+def locked(behind: Sequence[Workload], port: str) -> Iterator[str]:
+    """Services show their metrics to who has no credential and no TLS on a port of their own, and on no other."""
+    for work in behind:
+        for container in work.containers:
+            told = {name: str(one.get("value", "")) for name, one in variables(container).items()}
+            own = told.get("WINNOW_METRICS_ADDRESS", "")
+            serves = "WINNOW_REST_ADDRESS" in told or own
+            if serves and own.rpartition(":")[2] != str(work.ports.get(port, port)):
+                yield f"{port} of {work.where} is not where it shows metrics without a credential ({own or 'nowhere'})"
 
 
 def backed(ingress: Object, wanted: Any, services: Sequence[Object]) -> Iterator[Finding]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cluster.combinations import PASSWORD
+
 
 @dataclass(frozen=True)
 class Mutation:
@@ -102,8 +104,8 @@ MUTATIONS: Mapping[str, Mutation] = {
     ),
     "a value that the service refuses": Mutation(
         ENVIRONMENT,
-        "{{ $root.Values.kafka.copies | quote }}",
-        '"0"',
+        "WINNOW_KAFKA_REPLICAS, value: {{ .Values.kafka.copies | quote }}",
+        'WINNOW_KAFKA_REPLICAS, value: "0"',
         ("Deployment/winnow-gateway", "WINNOW_KAFKA_REPLICAS: Input should be greater than or equal to 1"),
     ),
     "a variable that is used before it is set": Mutation(
@@ -233,12 +235,34 @@ MUTATIONS: Mapping[str, Mutation] = {
         ("Deployment/winnow-gateway", "livenessProbe asks port 50050, where TLS is spoken"),
         {"tls.face.secret": "face-cert"},
     ),
-    "a monitor that speaks no TLS": Mutation(
+    "a monitor of a port that wants a credential": Mutation(
         "templates/servicemonitor.yaml",
-        "scheme: https",
-        "scheme: http",
-        ("ServiceMonitor/winnow-gateway", "rest speaks https"),
-        {"tls.face.secret": "face-cert", "tls.face.name": "shop.example.org", "monitoring.enabled": True},
+        "- port: {{ .port }}",
+        '- port: {{ ternary "rest" .port (eq $name "gateway") }}',
+        (
+            "ServiceMonitor/winnow-gateway",
+            "rest of Deployment/winnow-gateway is not where it shows metrics without a credential (0.0.0.0:9100)",
+        ),
+        {"monitoring.enabled": True, "auth.enabled": True, "auth.apiKeys.secret": "shop-keys"},
+    ),
+    "metrics for every caller": Mutation(
+        POLICY,
+        'omit $one.ports "metrics" }}\n        - {protocol: TCP, port: {{ $number }}}\n        {{- end }}\n      {{- with',
+        "$one.ports }}\n        - {protocol: TCP, port: {{ $number }}}\n        {{- end }}\n      {{- with",
+        ("NetworkPolicy/gateway", "anybody may reach gateway:9100"),
+    ),
+    "metrics that Prometheus cannot reach": Mutation(
+        POLICY,
+        "get $one.ports $one.metrics.port }}",
+        "get $one.ports $one.metrics.port | add 1 }}",
+        ("Deployment/winnow-gateway", "the monitoring cannot reach port 9100"),
+        {"monitoring.enabled": True},
+    ),
+    "metrics that nobody listens for": Mutation(
+        DEPLOYMENT,
+        "            - {name: metrics, containerPort: 9100}\n",
+        "",
+        ("Deployment/winnow-gateway", "WINNOW_METRICS_ADDRESS listens on 9100, which the container does not open"),
     ),
     "a Secret that never changes": Mutation(
         DEPLOYMENT,
@@ -250,6 +274,23 @@ MUTATIONS: Mapping[str, Mutation] = {
             "WINNOW_FACE_TLS_FOLDER is /var/lib/winnow/face-tls",
         ),
         {"tls.face.secret": "face-cert"},
+    ),
+    "API keys that cannot be revoked": Mutation(
+        ENVIRONMENT,
+        "- {name: WINNOW_API_KEYS_FILE, value: /var/lib/winnow/api-keys/{{ .key }}}",
+        "- {name: WINNOW_API_KEYS, valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}}",
+        ("Deployment/winnow-gateway", "WINNOW_API_KEYS never changes in a pod: mount the Secret"),
+        {"auth.enabled": True, "auth.apiKeys.secret": "shop-keys"},
+    ),
+    "API keys that are not mounted": Mutation(
+        DEPLOYMENT,
+        "            - {name: api-keys, mountPath: /var/lib/winnow/api-keys, readOnly: true}\n",
+        "",
+        (
+            "Deployment/winnow-gateway",
+            "WINNOW_API_KEYS_FILE is /var/lib/winnow/api-keys/api-keys, which is in no volume",
+        ),
+        {"auth.enabled": True, "auth.apiKeys.secret": "shop-keys"},
     ),
     "records that go with the container": Mutation(
         DEPLOYMENT,
@@ -266,6 +307,53 @@ MUTATIONS: Mapping[str, Mutation] = {
             "WINNOW_AUDIT_KEY_FILE is /var/lib/winnow/audit-keys/audit.key, which is in no",
         ),
         {"audit.existingSecret": "audit-keys"},
+    ),
+    "a stream that is not told how brokers are spoken to": Mutation(
+        "templates/stream.yaml",
+        '            {{- include "winnow.shared" (dict "root" .) | nindent 12 }}\n',
+        "",
+        ("Deployment/winnow-stream", "stream: WINNOW_KAFKA_PASSWORD is not set, and others are told"),
+        PASSWORD,
+    ),
+    "a hook that is not told where traces go": Mutation(
+        "templates/hooks.yaml",
+        '            {{- include "winnow.shared" (dict "root" .) | nindent 12 }}\n',
+        "",
+        ("Job/winnow-topics", "topics: WINNOW_OTLP_ENDPOINT is not set, and others are told"),
+        {"tracing.endpoint": "http://collector.tracing:4317"},
+    ),
+    "a stream whose traces cannot leave": Mutation(
+        "templates/_components.tpl",
+        '(list "kafka" "redis") "told" true',
+        '(list "kafka" "redis")',
+        ("Deployment/winnow-stream", "stream cannot reach collector.tracing:4317, which it is told"),
+        {"tracing.endpoint": "http://collector.tracing:4317"},
+    ),
+    "a job whose records do not reach the topic": Mutation(
+        "templates/_components.tpl",
+        'list "mlflow" "kafka" }}',
+        'list "mlflow" }}',
+        ("CronJob/winnow-jobs-retrain", "work cannot reach kafka-0.example.org:9096, which it is told"),
+        PASSWORD,
+    ),
+    "a job that is led to no broker": Mutation(
+        ENVIRONMENT,
+        '{{- if .Values.kafka.enabled }}{{/* what they record is copied there */}}\n{{- include "winnow.brokers" . }}\n{{- end }}\n',
+        "",
+        ("CronJob/winnow-jobs-retrain", "work: WINNOW_KAFKA_BOOTSTRAP is not set"),
+    ),
+    "a job that cannot reach the bundled brokers": Mutation(
+        "templates/_components.tpl",
+        'list "mlflow" "kafka" }}',
+        'list "mlflow" }}',
+        ("jobs cannot reach kafka:9092, which it calls",),
+    ),
+    "a password without a user": Mutation(
+        "templates/_environment.tpl",
+        "(deepCopy .root.Values.env)",
+        '(omit .root.Values.env "WINNOW_KAFKA_USER")',
+        ("Job/winnow-topics", "SASL_SSL needs WINNOW_KAFKA_USER and WINNOW_KAFKA_PASSWORD"),
+        PASSWORD,
     ),
     "a job that the command line does not know": Mutation(
         "values.yaml",

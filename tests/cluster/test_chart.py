@@ -170,7 +170,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"training.enabled": True}, "training.nodes"),
     ({"auth.enabled": True}, "auth.enabled"),
     ({"auth.enabled": True, "auth.jwksUrl": "https://issuer.example.org"}, "auth.issuer"),
-    ({"tls.face.secret": "face-cert", "monitoring.enabled": True}, "tls.face.name"),
     ({"services.gateway.graceSeconds": 10}, "services.gateway.graceSeconds"),
     ({"alerts.runbookBase": "docs"}, "alerts.runbookBase"),
     ({"secrets.generate": False}, "secrets.name"),

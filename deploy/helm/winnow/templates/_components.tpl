@@ -2,14 +2,14 @@
 accounts, budgets and monitors range over it. */}}
 
 {{/* The entries of `services` that are enabled, each with what `service` says where it says nothing, and what follows from it:
-`faceTls`, strangers are spoken to by TLS; `probed`, a kubelet asks a port of its own; `audits`, it records what it answers. */}}
+`faceTls`, strangers are spoken to by TLS; `probed`, a kubelet asks a port of its own; `audits`, it records what it answers; `keyed`, it reads API keys. */}}
 {{- define "winnow.services" -}}
 {{- $all := dict }}
 {{- range $name, $own := .Values.services }}
 {{- $one := mergeOverwrite (deepCopy $.Values.service) (deepCopy ($own | default dict)) }}
 {{- $face := hasKey ($one.listens | default dict) "rest" }}
 {{- $faceTls := and $face (ne $.Values.tls.face.secret "") }}
-{{- $one = merge $one (dict "faceTls" $faceTls "probed" (or $.Values.tls.enabled $faceTls) "audits" $face) }}
+{{- $one = merge $one (dict "faceTls" $faceTls "probed" (or $.Values.tls.enabled $faceTls) "audits" $face "keyed" (and $face $.Values.auth.enabled (ne $.Values.auth.apiKeys.secret ""))) }}
 {{- if $one.enabled }}{{ $_ := set $all $name $one }}{{ end }}
 {{- end }}
 {{- toYaml $all }}
@@ -36,7 +36,8 @@ triton: {port: 8001, bundled: {{ not .Values.triton.external }}, address: {{ .Va
 {{- end }}
 
 {{/* Every component that has pods. `calls`: whom it may reach; `metrics`: where they are; `headless`: callers see every pod;
-`early`: also those that are not ready; `inner`: ports for its own kind alone; `any`: all ports, among its own kind. */}}
+`early`: also those that are not ready; `inner`: ports for its own kind alone; `any`: all ports, among its own kind; `told`: ours,
+with what all of ours are told, where traces go among it. */}}
 {{- define "winnow.components" -}}
 {{- $parts := include "winnow.parts" . | fromYaml }}
 {{- $all := dict }}
@@ -44,12 +45,8 @@ triton: {port: 8001, bundled: {{ not .Values.triton.external }}, address: {{ .Va
 {{- $ports := deepCopy $one.listens }}
 {{- $calls := $one.calls | default list }}
 {{- range $one.uses | default list }}{{ if hasKey $parts . }}{{ $calls = append $calls . }}{{ end }}{{ end }}
-{{- $metrics := dict "port" "rest" }}
-{{- if not (hasKey $ports "rest") }}
 {{- $_ := set $ports "metrics" 9100 }}
-{{- $metrics = dict "port" "metrics" }}
-{{- end }}
-{{- $_ := set $all $name (dict "ports" $ports "calls" $calls "metrics" $metrics "service" true "disruptions" $one.disruptions "headless" (not (hasKey $ports "rest")) "face" (hasKey $ports "rest") "faceTls" $one.faceTls "tls" $.Values.tls.enabled) }}
+{{- $_ := set $all $name (dict "ports" $ports "calls" $calls "metrics" (dict "port" "metrics") "service" true "told" true "disruptions" $one.disruptions "headless" (not (hasKey $ports "rest")) "face" (hasKey $ports "rest") "faceTls" $one.faceTls "tls" $.Values.tls.enabled) }}
 {{- end }}
 {{- range $name, $part := $parts }}
 {{- if $part.bundled }}
@@ -74,21 +71,22 @@ triton: {port: 8001, bundled: {{ not .Values.triton.external }}, address: {{ .Va
 {{- $_ := set . "metrics" (dict "port" "metrics") }}
 {{- end }}
 {{- if .Values.stream.enabled }}
-{{- $_ := set $all "stream" (dict "ports" (dict "metrics" 9109) "calls" (list "kafka" "redis") "metrics" (dict "port" "metrics") "disruptions" 1) }}
+{{- $_ := set $all "stream" (dict "ports" (dict "metrics" 9109) "calls" (list "kafka" "redis") "told" true "metrics" (dict "port" "metrics") "disruptions" 1) }}
 {{- end }}
-{{- $registry := ternary (list "mlflow") list (hasKey $parts "mlflow") }}
-{{- $_ := set $all "jobs" (dict "ports" dict "calls" $registry) }}
+{{- $recorded := list }}
+{{- range list "mlflow" "kafka" }}{{ if hasKey $parts . }}{{ $recorded = append $recorded . }}{{ end }}{{ end }}
+{{- $_ := set $all "jobs" (dict "ports" dict "calls" $recorded "told" true) }}
 {{- range $name, $one := $all }}
 {{- if $one.face }}{{ $_ := set $all "test" (dict "ports" dict "calls" (list $name)) }}{{ end }}
 {{- end }}
 {{- if and .Values.hooks.topics (hasKey $parts "kafka") }}
-{{- $_ := set $all "topics" (dict "ports" dict "calls" (list "kafka")) }}
+{{- $_ := set $all "topics" (dict "ports" dict "calls" (list "kafka") "told" true) }}
 {{- end }}
 {{- if and .Values.hooks.database $parts.mlflow }}{{ if $parts.mlflow.bundled }}
 {{- $_ := set $all "database" (dict "ports" dict "calls" (list "postgres")) }}
 {{- end }}{{ end }}
 {{- if .Values.training.enabled }}
-{{- $_ := set $all "training" (dict "ports" (dict "rendezvous" 29400) "any" true "calls" (list "training") "headless" true "early" true) }}
+{{- $_ := set $all "training" (dict "ports" (dict "rendezvous" 29400) "any" true "calls" (list "training") "told" true "headless" true "early" true) }}
 {{- end }}
 {{- toYaml $all }}
 {{- end }}

@@ -21,6 +21,18 @@
 - {name: HOME, value: /tmp}
 {{- end }}
 
+{{/* Of every process of ours, jobs and the stream included: where traces go, and `env`, how brokers are spoken to among it.
+(dict "root" $ "own" …): `own` is the env of one service, and goes before. */}}
+{{- define "winnow.shared" -}}
+{{- with .root.Values.tracing }}
+{{- if .endpoint }}
+- {name: WINNOW_OTLP_ENDPOINT, value: {{ .endpoint | quote }}}
+- {name: WINNOW_TRACE_SAMPLE, value: {{ .sample | quote }}}
+{{- end }}
+{{- end }}
+{{- include "winnow.variables" (mergeOverwrite (deepCopy .root.Values.env) (deepCopy (.own | default dict))) }}
+{{- end }}
+
 {{- define "winnow.redis" -}}
 {{- $name := include "winnow.name" . }}
 {{- with .Values.redis.externalSecret }}
@@ -46,6 +58,11 @@
 {{- range until (int .Values.kafka.brokers) }}{{ $all = append $all (printf "%s-kafka-%d.%s-kafka:9092" $name . $name) }}{{ end }}
 {{- join "," $all }}
 {{- end }}
+{{- end }}
+
+{{- define "winnow.brokers" }}
+- {name: WINNOW_KAFKA_BOOTSTRAP, value: {{ include "winnow.kafka" . | quote }}}
+- {name: WINNOW_KAFKA_REPLICAS, value: {{ .Values.kafka.copies | quote }}}
 {{- end }}
 
 {{- define "winnow.mlflow" -}}
@@ -88,9 +105,7 @@
 {{- range $listen, $port := .one.listens }}
 - {name: WINNOW_{{ upper $listen }}_ADDRESS, value: "0.0.0.0:{{ $port }}"}
 {{- end }}
-{{- if not (hasKey .one.listens "rest") }}
-- {name: WINNOW_METRICS_ADDRESS, value: "0.0.0.0:9100"}
-{{- end }}
+- {name: WINNOW_METRICS_ADDRESS, value: "0.0.0.0:9100"} # the gateway's own face wants a credential for them
 {{- range .one.calls | default list }}
 - {name: WINNOW_{{ upper . }}_ADDRESS, value: "{{ $name }}-{{ . }}:{{ get (get (get $services .) "listens") . }}"}
 {{- end }}
@@ -98,8 +113,7 @@
 {{- if hasKey $.parts . }}
 {{- if eq . "redis" }}{{ include "winnow.redis" $root }}{{ end }}
 {{- if eq . "kafka" }}
-- {name: WINNOW_KAFKA_BOOTSTRAP, value: {{ include "winnow.kafka" $root | quote }}}
-- {name: WINNOW_KAFKA_REPLICAS, value: {{ $root.Values.kafka.copies | quote }}}
+{{- include "winnow.brokers" $root }}
 {{- end }}
 {{- if eq . "mlflow" }}
 - {name: WINNOW_MLFLOW_URI, value: {{ include "winnow.mlflow" $root | quote }}}
@@ -129,11 +143,7 @@
 {{- if and (hasKey .one.listens "rest") $root.Values.auth.enabled }}
 {{ include "winnow.auth" $root }}
 {{- end }}
-{{- if $root.Values.tracing.endpoint }}
-- {name: WINNOW_OTLP_ENDPOINT, value: {{ $root.Values.tracing.endpoint | quote }}}
-- {name: WINNOW_TRACE_SAMPLE, value: {{ $root.Values.tracing.sample | quote }}}
-{{- end }}
-{{- include "winnow.variables" (mergeOverwrite (deepCopy $root.Values.env) (deepCopy .one.env)) }}
+{{- include "winnow.shared" (dict "root" $root "own" .one.env) }}
 {{- end }}
 
 {{- define "winnow.auth" -}}
@@ -145,8 +155,7 @@
 {{- end }}
 {{- with .Values.auth.apiKeys }}
 {{- if .secret }}
-- name: WINNOW_API_KEYS
-  valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
+- {name: WINNOW_API_KEYS_FILE, value: /var/lib/winnow/api-keys/{{ .key }}} # a key that is revoked is gone without a restart
 {{- end }}
 {{- end }}
 {{- end }}
@@ -173,5 +182,9 @@ chains would not be signed, and one person would have several pseudonyms. */}}
 {{- if .Values.mlflow.enabled }}
 - {name: WINNOW_MLFLOW_URI, value: {{ include "winnow.mlflow" . | quote }}}
 {{- end }}
+{{- if .Values.kafka.enabled }}{{/* what they record is copied there */}}
+{{- include "winnow.brokers" . }}
+{{- end }}
 {{- include "winnow.auditKeys" . }}
+{{- include "winnow.shared" (dict "root" .) }}
 {{- end }}
