@@ -15,7 +15,7 @@ PINS = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", LOCK, re.MULTILINE))
 
 
 def test_every_line_is_a_pin_or_a_hash() -> None:
-    line = re.compile(r"[a-z0-9-]+==[0-9][0-9a-z.]* \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
+    line = re.compile(r"[a-z0-9-]+==([0-9]+!)?[0-9][0-9a-z.]* \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
     assert [text for text in LOCK.splitlines() if not text.startswith("#") and not line.fullmatch(text)] == []
 
 
