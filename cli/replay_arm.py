@@ -64,6 +64,7 @@ class Arm:
     months: dict[str, list[list[str]]] = field(default_factory=dict)
     turns: dict[str, str] = field(default_factory=dict)
     told: Told = field(default_factory=Told)
+    token: str = ""  # of the newest event
     behind: int = 0  # answers that said that they lack events of their token
     seconds: float = 0.0
 
@@ -177,13 +178,13 @@ def told(client: httpx.Client, rows: Sequence[Row], arm: Arm) -> None:
     """A day's events, in the order of time."""
     for first in range(0, len(rows), MAX_EVENTS):
         events = [plain(row) for row in rows[first : first + MAX_EVENTS]]
-        arm.told.last = posted(client, "/v1/events", {"events": events})["token"]
+        arm.token = posted(client, "/v1/events", {"events": events})["token"]
         arm.told.events += len(events)
 
 
 def answered(clients: Sequence[httpx.Client], due: Sequence[Question], arm: Arm) -> list[list[str]]:
     """The answers to some questions, asked side by side."""
-    bodies = [body_of(one, arm.told.last) for one in due]
+    bodies = [body_of(one, arm.token) for one in due]
     with ThreadPoolExecutor(len(clients)) as lanes:
         shares = [[*range(lane, len(bodies), len(clients))] for lane in range(len(clients))]
         parts = lanes.map(partial(asked, bodies=bodies), clients, shares)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -119,18 +120,24 @@ def _session(server: str) -> Iterator[httpx.Client]:
     """Logged in as MLflow's own settings say."""
     if any(os.environ.get(name) for name in SPECIAL):
         raise Unfamiliar("the server wants a special log-in")
-    token, user = os.environ.get("MLFLOW_TRACKING_TOKEN"), os.environ.get("MLFLOW_TRACKING_USERNAME")
     insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("1", "true")
     authority = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
     if insecure or authority:
         raise Unfamiliar("the server has a certificate of its own")
-    with httpx.Client(
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN", "")
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    try:
+        yield _client(server, token, user, os.environ.get("MLFLOW_TRACKING_PASSWORD", ""))
+    except httpx.HTTPError as away:
+        raise Unavailable(str(away) or type(away).__name__) from away
+
+
+@lru_cache(maxsize=8)
+def _client(server: str, token: str, user: str, password: str) -> httpx.Client:
+    """Kept from poll to poll: making one reads the system's authorities, some 30 ms of a core each time."""
+    return httpx.Client(
         base_url=server,
         timeout=TIMEOUT_S,
         headers={"Authorization": f"Bearer {token}"} if token else {},
-        auth=(user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None,
-    ) as session:
-        try:
-            yield session
-        except httpx.HTTPError as away:
-            raise Unavailable(str(away) or type(away).__name__) from away
+        auth=(user, password) if user else None,
+    )

@@ -188,8 +188,9 @@ SOURCES: Mapping[str, bool] = {"text": False, "again": True, "sequence": True, "
 
 def tells(source: str, user: UserState, item_id: str) -> bool:
     """Whether it says something true that this source proposed the item for this person."""
-    if source == "again":
-        return item_id in user.seen.tolist()
+    if source == "again":  # what was seen longer ago may have been dismissed: only the history knows
+        history = user.history
+        return bool(((history.item_ids == item_id) & (history.types != EventType.DISMISS)).any())
     return source in SOURCES and (not SOURCES[source] or len(user.history) > 0)
 
 

@@ -50,11 +50,13 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Who asks, what is left to them (None: nobody counts), and why they are refused, if they are."""
+    """Who asks, what is left to them (None: nobody counts), and why they are refused, if they are. `unasked`: a probe, let
+    in by whoever it comes from, uncounted."""
 
     principal: Principal = NOBODY
     budget: Budget | None = None
     refusal: WinnowError | None = None
+    unasked: bool = False
 
     @property
     def outcome(self) -> str:

@@ -22,8 +22,8 @@ from winnow.serving.principal import principal
 from winnow.serving.status import MAX_DETAIL, code_of, trailers_of
 from winnow.serving.telemetry import ACCESS, GRPC_REQUESTS
 
-STRANGER_S = 1.0  # for the message of a caller who is let in unknown: probes have theirs at hand
-MAX_STRANGERS = 50  # such calls that wait for their message at once; the other places are for those we know
+STRANGER_S = 1.0  # for the message of a probe, which has it at hand
+MAX_STRANGERS = 50  # probes that wait for their message at once; the other places are for callers who are counted
 MAX_STREAMS = 100  # calls at once on one connection
 PUSHBACK = "grpc-retry-pushback-ms"  # clients with a retry policy wait that long
 
@@ -61,8 +61,8 @@ class Guarded(grpc.aio.ServerInterceptor):
         """One answer. To gRPC it takes a stream, so that it may refuse before a message has come."""
 
         async def guarded(messages: Any, context: Any) -> Any:
-            await self._admit(call, context)
-            raw = await self._first(messages, context)
+            unasked = await self._admit(call, context)
+            raw = await self._message(messages, context, unasked)
             return await handler.unary_unary(await parsed(handler, raw, context), context)
 
         if handler.request_streaming:  # of ours there is none
@@ -74,11 +74,11 @@ class Guarded(grpc.aio.ServerInterceptor):
         method = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
         async def guarded(messages: Any, context: Any) -> None:
-            await self._admit(call, context)
+            unasked = await self._admit(call, context)
             if handler.request_streaming:
                 answers = method(each(handler, messages), context)
             else:
-                raw = await self._first(messages, context)
+                raw = await self._message(messages, context, unasked)
                 answers = method(await parsed(handler, raw, context), context)
             if hasattr(answers, "__aiter__"):
                 async for answer in answers:
@@ -88,10 +88,10 @@ class Guarded(grpc.aio.ServerInterceptor):
 
         return grpc.stream_stream_rpc_method_handler(guarded, response_serializer=handler.response_serializer)
 
-    async def _admit(self, call: Any, context: Any) -> None:
-        """Returns for whoever may go on, with the caller set; ends the call of everybody else."""
+    async def _admit(self, call: Any, context: Any) -> bool:
+        """Returns for whoever may go on, with the caller set, and whether nobody asked; ends the call of everybody else."""
         if self._guard is None:
-            return
+            return False
         admission = await self._guard.admit(call.method, credentials_of(call.invocation_metadata or (), context.peer()))
         ACCESS.labels(face="grpc", outcome=admission.outcome).inc()
         principal.set(admission.principal)
@@ -99,28 +99,31 @@ class Guarded(grpc.aio.ServerInterceptor):
             await refuse(call.method, admission.refusal, admission.budget, context)
         if admission.budget is not None:
             context.set_trailing_metadata(tuple(admission.budget.headers()))
+        return admission.unasked
 
-    async def _first(self, messages: Any, context: Any) -> bytes:
-        """The message of an admitted call."""
-        if self._guard is None or principal.get().known:
-            return await self._message(messages, context, self._message_s)
+    async def _message(self, messages: Any, context: Any, unasked: bool) -> bytes:
+        """The message of an admitted call. Of calls that nobody is asked about only so many may wait for theirs."""
+        if not unasked:
+            return await within(self._message_s, messages, context)
         if self._strangers >= MAX_STRANGERS:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many callers wait; say who you are")
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many probes wait for their message")
         self._strangers += 1
         try:
-            return await self._message(messages, context, min(STRANGER_S, self._message_s))
+            return await within(min(STRANGER_S, self._message_s), messages, context)
         finally:
             self._strangers -= 1
 
-    async def _message(self, messages: Any, context: Any, within_s: float) -> bytes:
-        try:
-            async with asyncio.timeout(within_s):
-                async for message in messages:
-                    return bytes(message)
-        except TimeoutError:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"a message must arrive within {within_s:g} s")
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no message came")
-        raise AssertionError("abort raises")
+
+async def within(seconds: float, messages: Any, context: Any) -> bytes:
+    """The one message of a call; ends the call when none comes in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            async for message in messages:
+                return bytes(message)
+    except TimeoutError:
+        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"a message must arrive within {seconds:g} s")
+    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no message came")
+    raise AssertionError("abort raises")
 
 
 async def parsed(handler: Any, raw: bytes, context: Any) -> Any:
