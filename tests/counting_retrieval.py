@@ -64,6 +64,7 @@ class CountingRetrieval:
         sources = ((scores[best] > 0) << np.arange(3)).sum(axis=1).astype(np.uint32)
         return Candidates(self.item_ids[best], sources, scores[best], NAMES, self.bundle.id)
 
+    # The ranker learns from `retrieve` alone.
     async def similar(
         self, item_ids: Sequence[str], n: int, filter: Filter | None = None, exclude: Sequence[str] = ()
     ) -> Candidates:

@@ -61,7 +61,7 @@ def _row(server: str, path: str, question: Mapping[str, str], tag: str) -> Row |
             found = _json(answer)["model_version"]
             tags = {one["key"]: one.get("value", "") for one in found.get("tags", [])}
             return Row(str(found["version"]), str(found["source"]), str(tags.get(tag, "")))
-        except (KeyError, TypeError) as other:
+        except (AttributeError, KeyError, TypeError) as other:
             raise Unfamiliar(f"{path} answers in another form: {other!r}") from other
 
 

@@ -93,6 +93,7 @@ class ShuffledRetrieval:
         scores = np.linspace(1.0, 0.0, len(chosen), dtype=np.float32)[:, None]
         return Candidates(chosen, np.ones(len(chosen), np.uint32), scores, ("noise",), self.bundle.id)
 
+    # The ranker learns from `retrieve` alone.
     async def similar(
         self, item_ids: Sequence[str], n: int, filter: Filter | None = None, exclude: Sequence[str] = ()
     ) -> Candidates:

@@ -166,10 +166,14 @@ def test_a_source_that_rests_on_history_needs_one() -> None:
 
 
 def test_nobody_is_told_that_they_chose_what_they_did_not() -> None:
-    seen = replace(LIKED, seen=strings(["alien"]))
-    assert true(FoundBy("again"), "alien", seen, "again")
-    assert not true(FoundBy("again"), "heat", seen, "again")
-    assert not true(FoundBy("again"), "alien", seen, "tower")
+    assert true(FoundBy("again"), "alien", LIKED, "again")
+    assert not true(FoundBy("again"), "heat", LIKED, "again")
+    assert not true(FoundBy("again"), "alien", LIKED, "tower")
+    dismissed = history(("alien", "dismiss", math.nan))
+    assert not true(FoundBy("again"), "alien", replace(dismissed, seen=strings(["alien"])), "again")
+    assert not true(FoundBy("again"), "alien", replace(history(), seen=strings(["alien"])), "again"), (
+        "perhaps dismissed"
+    )
 
 
 def test_nothing_but_sources_is_claimed_of_an_unknown_item() -> None:

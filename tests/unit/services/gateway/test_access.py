@@ -280,6 +280,18 @@ async def test_without_authentication_everybody_is_served_as_ever() -> None:
         assert {} in document["paths"]["/v1/events"]["post"]["security"]
 
 
+async def test_where_nobody_is_recognised_calls_that_are_counted_may_wait_as_ever() -> None:
+    """Only probes, which nobody counts, are few."""
+    counted = Gate(None, InMemory(), None, Rate(1e6, 10**6))
+    async with faces(counted) as open_to_all:
+        trending = "/winnow.v1.RecommenderService/Trending"
+        waiting = [open_to_all.channel.stream_unary(trending)() for _ in range(MAX_STRANGERS + 20)]
+        await asyncio.sleep(0.5)
+        assert not any(one.done() for one in waiting)
+        for one in waiting:
+            one.cancel()
+
+
 async def test_strangers_who_send_no_message_leave_room_for_those_we_know() -> None:
     async with faces(guard(FILE)) as guarded:
         check, trending = "/grpc.health.v1.Health/Check", "/winnow.v1.RecommenderService/Trending"
