@@ -58,8 +58,12 @@ def rules() -> list[dict[str, Any]]:
     return [rule for file in rule_files() for rule in rules_of(file)]
 
 
+def groups_of(file: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load(file.read_text("utf-8"))["groups"])
+
+
 def rules_of(file: Path) -> list[dict[str, Any]]:
-    return [rule for group in yaml.safe_load(file.read_text("utf-8"))["groups"] for rule in group["rules"]]
+    return [rule for group in groups_of(file) for rule in group["rules"]]
 
 
 def selected(expression: str) -> set[tuple[str, frozenset[str]]]:
