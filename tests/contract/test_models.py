@@ -22,12 +22,20 @@ from training.models.contract import Interactions, Model, Scores, Table, Towers
 from winnow.errors import InvalidArgument, NotFound
 from winnow.features import Ints
 
-SMALL: Mapping[str, Mapping[str, Any]] = {}
+FEW: Mapping[str, Any] = {"dim": 16, "epochs": 20, "lr": 0.02, "warmup_steps": 0, "held": 0}
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "sasrec": {**FEW, "batch": 16, "layers": 1, "dropout": 0.0},
+    "bert4rec": {**FEW, "batch": 16, "epochs": 40, "layers": 1, "dropout": 0.0},
+    "gru4rec": {**FEW, "batch": 16, "hidden": 32, "dropout": 0.0},
+    "lightgcn": {**FEW, "batch": 128},
+    "hybrid": {**FEW, "batch": 16},
+    "deepmf": {**FEW, "batch": 16, "hidden": 32},
+}
 """Settings by model that learn the world below in a second or two."""
 
 CIRCLES, LENGTH, PEOPLE, STEPS = 5, 10, 90, 6
 N = CIRCLES * LENGTH
-ORDERED = {"markov"}
+ORDERED = {"markov", "sasrec", "bert4rec", "gru4rec"}
 """Models that know what comes next; the others know what goes together."""
 
 

@@ -17,6 +17,12 @@ from winnow.errors import InvalidArgument, NotFound
 
 CATALOGUE: dict[str, str] = {
     "popularity": "training.models.popularity:Popularity",
+    "sasrec": "training.models.sasrec:SasRec",
+    "bert4rec": "training.models.bert4rec:Bert4Rec",
+    "gru4rec": "training.models.gru4rec:Gru4Rec",
+    "lightgcn": "training.models.lightgcn:LightGcn",
+    "hybrid": "training.models.hybrid:Hybrid",
+    "deepmf": "training.models.deepmf:DeepMf",
 }
 
 
