@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from rich.progress import Progress
 
-from training.baselines import BASELINES, PUBLISHED, Baseline, Scores
+from training.baselines import BASELINES, PUBLISHED, Baseline
 from training.dataset import Dataset
 from training.metrics import auc, calibration_error, log_loss
+from training.models.contract import Scores
 from training.questions import Question, questions
 from training.split import Mask, Split
 from winnow.features import Ints

@@ -16,10 +16,11 @@ from typing import Any, Protocol, Self
 import numpy as np
 from rich.progress import Progress
 
-from training.baselines import Baseline, Popularity, Scores
+from training.baselines import Baseline, Popularity
 from training.dataset import Dataset
 from training.evaluate import DEEPEST, EvaluationSettings, Places, ask, baseline_places, ndcg
 from training.gate import Columns, Numbers, column, standard_error
+from training.models.contract import Scores
 from training.past import Past
 from training.questions import Question, questions
 from training.split import Mask, Split

@@ -17,6 +17,9 @@ from winnow.errors import InvalidArgument, NotFound
 
 CATALOGUE: dict[str, str] = {
     "popularity": "training.models.popularity:Popularity",
+    "markov": "training.models.markov:Markov",
+    "item_knn": "training.models.item_knn:ItemKnn",
+    "ease": "training.models.ease:Ease",
     "sasrec": "training.models.sasrec:SasRec",
     "bert4rec": "training.models.bert4rec:Bert4Rec",
     "gru4rec": "training.models.gru4rec:Gru4Rec",
