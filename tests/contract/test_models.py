@@ -22,7 +22,12 @@ from training.models.contract import Interactions, Model, Scores, Table, Towers
 from winnow.errors import InvalidArgument, NotFound
 from winnow.features import Ints
 
-SMALL: Mapping[str, Mapping[str, Any]] = {}
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "ease": {"ridge": 5.0},
+    "als": {"factors": 8, "regularization": 0.1, "iterations": 10},
+    "bpr": {"factors": 8, "iterations": 200},
+    "item2vec": {"dim": 16, "epochs": 40},
+}
 """Settings by model that learn the world below in a second or two."""
 
 CIRCLES, LENGTH, PEOPLE, STEPS = 5, 10, 90, 6
