@@ -13,21 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 
 from services.retrieval.build import build, load_bundle
 from services.retrieval.service import RetrievalService
 from services.retrieval.settings import Settings
 from tests.bundles import SOURCES
-from tests.training.worlds import START_S, dataset_of
+from tests.training.circles import EXPECTED, WALKS, N, circle_world, everything
+from tests.training.worlds import START_S
 from training.dataset import Dataset
 from training.interactions import interactions_of
 from training.model_bundle import write_model_bundle
 from training.models.catalogue import CATALOGUE, kind_of, make
 from training.models.contract import Interactions, Model, Scores, Table, Towers
 from training.refresh import made_again
-from training.split import Mask
 from winnow.artifacts import TOGETHER, Bundle, file_hashes
 from winnow.catalogue import Catalogue
 from winnow.errors import InvalidArgument, NotFound
@@ -43,48 +42,10 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
 }
 """Settings by model that learn the world below in a second or two."""
 
-CIRCLES, LENGTH, PEOPLE, STEPS = 5, 10, 90, 6
-N = CIRCLES * LENGTH
-ORDERED = {"markov"}
-"""Models that know what comes next; the others know what goes together."""
-
-
-def circle_world(home: Path, seed: int = 0) -> Dataset:
-    """Items lie on circles. A person starts somewhere on one, the first circles more often, and goes round it, an act
-    after the other: what comes next is the next item of the circle, and no other circle has anything to do with it."""
-    rng = np.random.default_rng(seed)
-    circle = rng.choice(CIRCLES, PEOPLE, p=np.arange(CIRCLES, 0, -1) / (CIRCLES * (CIRCLES + 1) / 2))
-    walks = circle[:, None] * LENGTH + (rng.integers(LENGTH, size=(PEOPLE, 1)) + np.arange(STEPS)) % LENGTH
-    person, step = np.divmod(np.arange(walks.size), STEPS)
-    events = pl.DataFrame(
-        {
-            "event_id": [f"e{n}" for n in range(walks.size)],
-            "type": "click",
-            "user_id": [f"u{n}" for n in person],
-            "item_id": [f"i{n}" for n in walks.ravel()],
-            "occurred_at": START_S + 60.0 * (step * PEOPLE + person),
-        }
-    )
-    items = pl.DataFrame(
-        {
-            "item_id": [f"i{n}" for n in range(N)],
-            "title": [f"Stop {n % LENGTH}" for n in range(N)],
-            "categories": [[f"circle {n // LENGTH}"] for n in range(N)],
-        }
-    )
-    users = pl.DataFrame({"user_id": [f"u{n}" for n in range(PEOPLE)], "traits.gender": "f"})
-    return dataset_of(home, events, items, users)
-
-
-def walk(start: int, steps: int) -> Ints:
-    """Rows of a walk from an item, in the rows of a catalogue whose items are in the order of their numbers."""
-    return start - start % LENGTH + (start % LENGTH + np.arange(steps)) % LENGTH
-
-
-WALKS = [walk(start, 4) for start in range(N)]
 NEW_ONES = strings(["never seen", "i3", "gone"])
 SILENT = 1e-6  # scores below are what popularity adds to a table, which serving leaves to another source
-EXPECTED = np.array([walk(start, 5)[-1] for start in range(N)])
+ORDERED = {"markov"}
+"""Models that know what comes next; the others know what goes together."""
 
 
 @pytest.fixture(scope="module")
@@ -143,10 +104,6 @@ def learnt(model: Model) -> Scores:
 
 def small(name: str, seed: int = 3) -> Model:
     return make(name, SMALL.get(name), seed)
-
-
-def everything(dataset: Dataset) -> Mask:
-    return np.ones(len(dataset.acts), np.bool_)
 
 
 def ndcg(scores: Scores, histories: list[Ints], expected: Ints) -> float:

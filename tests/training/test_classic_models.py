@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from services.retrieval.bundle import load as load_for_serving
 from services.retrieval.model import Model as Beside
-from tests.contract.test_models import N, WALKS, circle_world, everything
+from tests.training.circles import WALKS, N, circle_world, everything
 from training.baselines import BASELINES
 from training.dataset import Dataset
 from training.interactions import interactions_of, plain
