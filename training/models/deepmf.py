@@ -49,7 +49,7 @@ class Row(Encoder):
         self.layers = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, dim))
 
     def after(self, history: Tensor, known: Tensor, ids: Tensor) -> Tensor:
-        count = known.cumsum(1).clamp(min=1).unsqueeze(-1)
+        count = known.to(history.dtype).cumsum(1).clamp(min=1).unsqueeze(-1)
         return F.normalize(self.layers(history.cumsum(1) / count.sqrt()), dim=-1)
 
 

@@ -73,7 +73,7 @@ class Person(Encoder):
         self.bare = bare
 
     def after(self, history: Tensor, known: Tensor, ids: Tensor) -> Tensor:
-        count = known.cumsum(1).clamp(min=1).unsqueeze(-1)
+        count = known.to(history.dtype).cumsum(1).clamp(min=1).unsqueeze(-1)
         person = self.enter(history[..., :-1].cumsum(1) / count.sqrt())
         if self.traits is not None:
             person = person + self.known_traits(ids[:, -1]).unsqueeze(1)

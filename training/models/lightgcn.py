@@ -47,7 +47,7 @@ class FoldIn(Encoder):
 
     def after(self, history: Tensor, known: Tensor, ids: Tensor) -> Tensor:
         brought = (history[..., :-1] * history[..., -1:]).cumsum(1)
-        person = brought / known.cumsum(1).clamp(min=1).sqrt().unsqueeze(-1)
+        person = brought / known.to(history.dtype).cumsum(1).clamp(min=1).sqrt().unsqueeze(-1)
         return torch.cat([person, torch.zeros_like(person[..., :1])], -1)
 
 
