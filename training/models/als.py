@@ -45,8 +45,8 @@ class AlsSettings:
 
     factors: Annotated[int, Field(ge=1, le=1_024)] = 64
     regularization: Annotated[float, Field(gt=0)] = 10.0
-    confidence: Annotated[float, Field(ge=1, le=100)] = 4.0
-    iterations: Annotated[int, Field(ge=1, le=1_000)] = 15
+    confidence: Annotated[float, Field(ge=1, le=100)] = 2.0
+    iterations: Annotated[int, Field(ge=1, le=1_000)] = 10
 
 
 class Als:
