@@ -23,7 +23,7 @@ class ClosingSocket(KafkaNetSocket):  # type: ignore[misc]
 
     def socket(self, *kind: Any) -> Socket:
         self._made: Socket = super().socket(*kind)
-        return self._made
+        return self._made  # type: ignore[no-any-return]
 
     async def connect(self, *where: Any, **limits: Any) -> Socket:
         try:
