@@ -36,7 +36,7 @@ class Item2VecSettings:
 
     dim: Annotated[int, Field(ge=1, le=1_024)] = 64
     window: Annotated[int, Field(ge=1, le=100)] = 5
-    epochs: Annotated[int, Field(ge=1, le=1_000)] = 20
+    epochs: Annotated[int, Field(ge=1, le=1_000)] = 10
     negatives: Annotated[int, Field(ge=1, le=100)] = 10
     exponent: Annotated[float, Field(ge=-2, le=2)] = 0.5
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
