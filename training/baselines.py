@@ -1,4 +1,5 @@
-"""Simple models that any other must beat: popularity, a first-order Markov chain, ItemKNN and EASE.
+"""Simple models that any other must beat: popularity, a first-order Markov chain, ItemKNN and EASE; where people buy
+again, what each one bought most often before.
 
 `fit` takes the acts that may be known, person by person in time order; `scores` takes histories (rows of items, oldest
 first) and gives one score per item, (b, N) float64, higher is better. None knows what a person has seen: whoever ranks
@@ -89,7 +90,22 @@ class Ease:
         return np.asarray(indicator(histories, len(self._weights)) @ self._weights, np.float64)
 
 
+class Bought:
+    """What a person acted on most often, the most popular first among equals; then popularity."""
+
+    def fit(self, items: Ints, starts: Ints, n_items: int) -> Self:
+        counts = np.bincount(items, minlength=n_items)
+        self._popular = counts / (counts.sum() + 1.0)  # below 1, the least difference of counts
+        return self
+
+    def scores(self, histories: Sequence[Ints]) -> Scores:
+        own = [np.bincount(history, minlength=len(self._popular)) for history in histories]
+        return np.asarray(np.stack(own) + self._popular, np.float64)
+
+
 BASELINES: dict[str, type[Baseline]] = {"popularity": Popularity, "markov1": Markov, "itemknn": ItemKnn, "ease": Ease}
+WHERE_REPEATED: dict[str, type[Baseline]] = {"bought": Bought}
+"""Beside them where people act on the same thing again."""
 
 
 def indicator(histories: Sequence[Ints], n_items: int) -> sp.csr_matrix:
