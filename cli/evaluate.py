@@ -28,6 +28,7 @@ from winnow.artifacts import Bundle
 
 if TYPE_CHECKING:
     from training.found import Found
+    from training.models.contract import Model
 
 REPORT = BUILD / "evaluate.json"
 
@@ -35,6 +36,7 @@ Preset = Annotated[str, typer.Option("--preset", help="full, or quick for a firs
 Seeds = Annotated[int, typer.Option("--seeds", min=1, max=10, help="Train this often and print the mean.")]
 FirstSeed = Annotated[int, typer.Option("--seed", min=0, help="The first of the seeds.")]
 People = Annotated[int, typer.Option("--people", min=0, help="Ask for this many people only; 0: all.")]
+Models = Annotated[str, typer.Option("--models", help="Models of the catalogue to set beside, separated by commas.")]
 
 
 def evaluate(
@@ -43,13 +45,15 @@ def evaluate(
     seeds: Seeds = 1,
     seed: FirstSeed = 0,
     people: People = 0,
+    models: Models = "",
     as_json: AsJson = False,
 ) -> None:
     """Rank the whole catalogue for held-out acts; print the tables and write build/evaluate.json."""
     check_preset(preset)
+    beside = named_models(models)
     with bars(disable=as_json) as progress:
         summary = ingested(data, evaluation_home(data), progress)
-        asking = Asking(evaluation_home(data), summary.digest, preset, people)
+        asking = Asking(evaluation_home(data), summary.digest, preset, people, beside)
         done = [asking.seed(number, progress) for number in range(seed, seed + seeds)]
     document = reported(summary.name, asking, range(seed, seed + seeds), done)
     remember(summary.name, document)
@@ -69,16 +73,17 @@ class Asking:
     content: str
     preset: str
     people: int
+    models: tuple[str, ...] = ()
 
     def seed(self, seed: int, progress: Progress) -> Done:
         """Train with this seed and measure, unless that is done."""
         workshop = self.workshop(seed)
         retrieval = workshop.retrieval(progress)
         ranking = workshop.ranking(retrieval, workshop.impressions(retrieval, progress), progress)
-        key = key_of(self.content, workshop.name, code(), retrieval.id, ranking.id, self.people)
+        key = key_of(self.content, workshop.name, code(), retrieval.id, ranking.id, self.people, self.models)
 
         def work() -> dict[str, Any]:
-            found = measured(workshop, retrieval, ranking, self.people, progress)
+            found = measured(workshop, retrieval, ranking, self.people, self.models, progress)
             found.save(self.file(f"{workshop.name}-{key}.npz"))
             return {"file": f"{workshop.name}-{key}.npz", "bundles": [retrieval.id, ranking.id]}
 
@@ -102,9 +107,14 @@ class Asking:
 
 
 def measured(
-    workshop: Workshop, retrieval_bundle: Bundle, ranking_bundle: Bundle, people: int, progress: Progress
+    workshop: Workshop,
+    retrieval_bundle: Bundle,
+    ranking_bundle: Bundle,
+    people: int,
+    models: Sequence[str],
+    progress: Progress,
 ) -> Found:
-    """Ask both services everything."""
+    """Ask both services, and models fitted on all that is not tested, everything."""
     from services.ranking.build import build, load_bundle
     from services.ranking.settings import Settings
     from training.evaluate import EvaluationSettings
@@ -119,7 +129,26 @@ def measured(
         closing(build(Settings(), catalogue)) as ranking,
     ):
         ranking.use(load_bundle(ranking, ranking_bundle))
-        return asyncio.run(measure(workshop.dataset, workshop.parts, retrieval, ranking, settings, progress))
+        beside = {name: fitted(workshop, name, progress) for name in models}
+        return asyncio.run(measure(workshop.dataset, workshop.parts, retrieval, ranking, settings, progress, beside))
+
+
+def named_models(names: str) -> tuple[str, ...]:
+    """The models that an option names; NotFound before any work for one that there is not."""
+    from training.models.catalogue import kind_of
+
+    chosen = tuple(name.strip() for name in names.split(",") if name.strip())
+    for name in chosen:
+        kind_of(name)
+    return chosen
+
+
+def fitted(workshop: Workshop, name: str, progress: Progress) -> Model:
+    """A model of the catalogue by its own settings, fitted on all that is not tested."""
+    from training.interactions import interactions_of
+    from training.models.catalogue import make
+
+    return make(name, seed=workshop.seed).fit(interactions_of(workshop.dataset, ~workshop.parts.test), progress)
 
 
 def reported(name: str, asking: Asking, seeds: Sequence[int], done: Sequence[Done]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def rankings(title: str, document: Document, wanted: Sequence[str]) -> Table:
     models = {model: found for model, found in document["models"].items() if model != "ranker"}
     columns = [column for column in wanted if column in models["funnel"]]
     made = table(title, "model", *(f"#{column}" for column in columns))
+    made.columns[0].no_wrap = True
     for model, found in models.items() if columns else ():
         made.add_row(model, *(shown(found.get(column)) for column in columns))
     return made
@@ -58,7 +59,7 @@ def newcomers(name: str, document: Document) -> Table:
     title = f"{name}: newcomers, NDCG@10 (coverage@10) by acts known"
     made = table(title, "model", *(f"#{acts}" for acts in kept))
     for model, found in document["models"].items() if kept else ():
-        if model != "ranker":
+        if f"cold{kept[0]}_ndcg@10" in found:
             cells = [(found.get(f"cold{n}_ndcg@10"), found.get(f"cold{n}_coverage@10")) for n in kept]
             made.add_row(model, *(f"{shown(gain)} ({shown(covered, error=False)})" for gain, covered in cells))
     return made
@@ -88,7 +89,7 @@ def shown(figure: Mapping[str, Any] | None, error: bool = True) -> str:
         return "-"
     if not error or figure["low"] is None:
         return f"{figure['mean']:.4f}"
-    return f"{figure['mean']:.4f} ±{figure['mean'] - figure['low']:.4f}"
+    return f"{figure['mean']:.4f}±{figure['mean'] - figure['low']:.4f}"
 
 
 def span(figure: Mapping[str, Any]) -> str:

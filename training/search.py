@@ -34,10 +34,19 @@ FAILED_TRIALS = 20  # after one another end a search: the model does not work he
 class Subject(Protocol):
     """What is searched for: a model by its name, what may vary, and the settings that it has."""
 
-    name: str
-    key: str  # names data, defaults and space: another key is another search
-    space: Mapping[str, BaseDistribution]
-    defaults: Params
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def key(self) -> str:
+        """Names data, defaults and space: another key is another search."""
+        ...
+
+    @property
+    def space(self) -> Mapping[str, BaseDistribution]: ...
+
+    @property
+    def defaults(self) -> Params: ...
 
     def columns(self, params: Params, part: Part) -> Columns:
         """Fit with these settings on what lies before the part, and measure each of its questions. FloatingPointError,

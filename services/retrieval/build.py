@@ -11,6 +11,7 @@ from services.retrieval.merge import blends_of
 from services.retrieval.model import Model
 from services.retrieval.service import RetrievalService
 from services.retrieval.settings import Settings
+from services.retrieval.sources import Source
 from services.retrieval.sources.again import Again
 from services.retrieval.sources.fresh import Fresh
 from services.retrieval.sources.item_to_item import ItemToItem
@@ -32,7 +33,7 @@ def build(settings: Settings, catalogue: Catalogue, only: Collection[str] = ()) 
     bundle is used: from `follow`, or from `load_bundle`. `only` these sources (none named: all), to see what each adds.
     """
     fresh, text = Fresh(catalogue), Text(catalogue)
-    sources = (
+    sources: tuple[Source, ...] = (
         Tower(),
         Sequence(settings.sequence_acts, settings.sequence_decay),
         ItemToItem(settings.item_to_item_acts, settings.item_to_item_decay),
