@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
+from cli.ablate import Funnel, Part, ablated
 from cli.console import bars, note, out, show
 from cli.evaluated import commit, ranking_tables
 from cli.homes import BUILD, AsJson, Data, evaluation_home
 from cli.ingest import ingested
 from cli.models import Workshop, check_preset, retrieval_service
 from cli.stamps import Done, Stamps, code, key_of
-from winnow.artifacts import Bundle
 
 if TYPE_CHECKING:
     from training.found import Found
@@ -46,6 +46,7 @@ def evaluate(
     seed: FirstSeed = 0,
     people: People = 0,
     models: Models = "",
+    ablate: Annotated[Part | None, typer.Option("--ablate", help="Leave parts of the funnel out instead.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank the whole catalogue for held-out acts; print the tables and write build/evaluate.json."""
@@ -54,15 +55,22 @@ def evaluate(
     with bars(disable=as_json) as progress:
         summary = ingested(data, evaluation_home(data), progress)
         asking = Asking(evaluation_home(data), summary.digest, preset, people, beside)
-        done = [asking.seed(number, progress) for number in range(seed, seed + seeds)]
-    document = reported(summary.name, asking, range(seed, seed + seeds), done)
-    remember(summary.name, document)
-    tables = ranking_tables(summary.name, document)
-    show({summary.name: document}, tables[0], as_json)
+        if ablate is not None:
+            name = f"{summary.name} {ablate.value}"
+            document, made = ablated(ablate, summary.name, asking.funnel(seed, progress), progress)
+            document |= origin()
+            tables = [made]
+        else:
+            name = summary.name
+            done = [asking.seed(number, progress) for number in range(seed, seed + seeds)]
+            document = reported(summary.name, asking, range(seed, seed + seeds), done)
+            tables = ranking_tables(summary.name, document)
+    remember(name, document)
+    show({name: document}, tables[0], as_json)
     if not as_json:
         for more in tables[1:]:
             out.print(more)
-        note(f"{seeds} seed(s), {document['people']} people, commit {document['commit']}; written to {REPORT}")
+        note(f"{document['people']} people, commit {document['commit']}; written to {REPORT}")
 
 
 @dataclass(frozen=True)
@@ -77,22 +85,25 @@ class Asking:
 
     def seed(self, seed: int, progress: Progress) -> Done:
         """Train with this seed and measure, unless that is done."""
-        workshop = self.workshop(seed)
-        retrieval = workshop.retrieval(progress)
-        ranking = workshop.ranking(retrieval, workshop.impressions(retrieval, progress), progress)
-        key = key_of(self.content, workshop.name, code(), retrieval.id, ranking.id, self.people, self.models)
+        funnel = self.funnel(seed, progress)
+        workshop, bundles = funnel.workshop, [funnel.retrieval.id, funnel.ranking.id]
+        key = key_of(self.content, workshop.name, code(), *bundles, self.people, self.models)
 
         def work() -> dict[str, Any]:
-            found = measured(workshop, retrieval, ranking, self.people, self.models, progress)
+            found = measured(funnel, self.models, progress)
             found.save(self.file(f"{workshop.name}-{key}.npz"))
-            return {"file": f"{workshop.name}-{key}.npz", "bundles": [retrieval.id, ranking.id]}
+            return {"file": f"{workshop.name}-{key}.npz", "bundles": bundles}
 
         done = Stamps(self.home).once(f"measured-{workshop.name}", key, work, self.still)
         taken = {step.name.split("-")[0]: step.seconds for step in (*workshop.steps, done)}
         return Done(done.name, key, done.result | {"seconds": taken}, sum(taken.values()), done.skipped)
 
-    def workshop(self, seed: int) -> Workshop:
-        return Workshop(self.home, self.content, purpose="evaluate", preset=self.preset, seed=seed)
+    def funnel(self, seed: int, progress: Progress) -> Funnel:
+        """Both models of a seed, trained unless they are here."""
+        workshop = Workshop(self.home, self.content, purpose="evaluate", preset=self.preset, seed=seed)
+        retrieval = workshop.retrieval(progress)
+        ranking = workshop.ranking(retrieval, workshop.impressions(retrieval, progress), progress)
+        return Funnel(workshop, retrieval, ranking, self.people)
 
     def file(self, name: str) -> Path:
         return self.home / "measured" / name
@@ -106,14 +117,7 @@ class Asking:
         return Found.load(self.file(done.result["file"]))
 
 
-def measured(
-    workshop: Workshop,
-    retrieval_bundle: Bundle,
-    ranking_bundle: Bundle,
-    people: int,
-    models: Sequence[str],
-    progress: Progress,
-) -> Found:
+def measured(funnel: Funnel, models: Sequence[str], progress: Progress) -> Found:
     """Ask both services, and models fitted on all that is not tested, everything."""
     from services.ranking.build import build, load_bundle
     from services.ranking.settings import Settings
@@ -121,14 +125,14 @@ def measured(
     from training.evaluate import evaluate as measure
     from winnow.catalogue import Catalogue
 
-    catalogue = Catalogue()
+    workshop, catalogue = funnel.workshop, Catalogue()
     catalogue.upsert(workshop.dataset.items)
-    settings = EvaluationSettings(people=people, seed=workshop.seed)
+    settings = EvaluationSettings(people=funnel.people, seed=workshop.seed)
     with (
-        retrieval_service(workshop.dataset, retrieval_bundle) as retrieval,
+        retrieval_service(workshop.dataset, funnel.retrieval) as retrieval,
         closing(build(Settings(), catalogue)) as ranking,
     ):
-        ranking.use(load_bundle(ranking, ranking_bundle))
+        ranking.use(load_bundle(ranking, funnel.ranking))
         beside = {name: fitted(workshop, name, progress) for name in models}
         return asyncio.run(measure(workshop.dataset, workshop.parts, retrieval, ranking, settings, progress, beside))
 
@@ -153,7 +157,6 @@ def fitted(workshop: Workshop, name: str, progress: Progress) -> Model:
 
 def reported(name: str, asking: Asking, seeds: Sequence[int], done: Sequence[Done]) -> dict[str, Any]:
     """Everything that was found, as JSON: figures, gains over the best baseline, aims, and what it was measured on."""
-    from bench.figures import machine
     from training.aims import verdicts
     from training.baselines import BASELINES, WHERE_REPEATED
     from training.found import figures, gains
@@ -171,9 +174,14 @@ def reported(name: str, asking: Asking, seeds: Sequence[int], done: Sequence[Don
         "aims": [verdict.to_json() for verdict in verdicts(name, found)],
         "bundles": [one.result["bundles"] for one in done],
         "seconds": [one.result["seconds"] for one in done],
-        "commit": commit(),
-        "machine": machine(),
-    }
+    } | origin()
+
+
+def origin() -> dict[str, Any]:
+    """What figures were measured with."""
+    from bench.figures import machine
+
+    return {"commit": commit(), "machine": machine()}
 
 
 def remember(name: str, found: Mapping[str, Any], report: Path = REPORT) -> None:
