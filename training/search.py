@@ -28,7 +28,6 @@ Params = Mapping[str, Any]
 METRICS = ("ndcg@10", "ndcg@20", "hr@10", "hr@20")
 STARTUP_TRIALS = 8  # at random, before the estimator says anything
 SQLITE_WAIT_S = 30
-FAILED_TRIALS = 20  # after one another end a search: the model does not work here
 
 
 class Subject(Protocol):
@@ -56,7 +55,8 @@ class Subject(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
-    """`minutes` of work and `trials` at most (0: without a limit), all starts together; `metric` is what counts."""
+    """`minutes` of work and `trials` at most (0: without a limit), all starts together and those that did not work, too;
+    `metric` is what counts."""
 
     minutes: float = 30.0
     trials: int = 0
@@ -77,7 +77,7 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The best settings; `default` and `best` are means over questions that no trial saw, `gain` their difference in
+    """The best settings of so many trials; `default` and `best` are means over questions that no trial saw, `gain` their difference in
     pairs."""
 
     params: Params
@@ -121,7 +121,7 @@ def opened(subject: Subject, file: Path, settings: SearchSettings) -> optuna.Stu
     )
     begun = len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(
-        seed=settings.seed + begun, n_startup_trials=STARTUP_TRIALS, multivariate=True, warn_independent_sampling=False
+        seed=settings.seed + begun, n_startup_trials=STARTUP_TRIALS, multivariate=True
     )
     for left in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(left.number, state=TrialState.FAIL)
@@ -133,32 +133,32 @@ def opened(subject: Subject, file: Path, settings: SearchSettings) -> optuna.Stu
 
 def within(study: optuna.Study, settings: SearchSettings) -> bool:
     """Whether another trial fits: one that would take as long as they usually do."""
-    known = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
-    done = [trial for trial in known if trial.state is TrialState.COMPLETE]
-    if not done:
-        return len(known) < FAILED_TRIALS
-    if all(trial.state is TrialState.FAIL for trial in known[-FAILED_TRIALS:]) and len(known) >= FAILED_TRIALS:
+    known = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    if not known:
+        return True
+    if settings.trials and len(known) >= settings.trials:
         return False
-    took = [float(trial.user_attrs["seconds"]) for trial in done]
-    if settings.trials and len(done) >= settings.trials:
-        return False
+    took = [float(trial.user_attrs["seconds"]) for trial in known]
     return not settings.minutes or sum(took) + float(np.median(took)) <= settings.minutes * 60
 
 
 def tried(study: optuna.Study, trial: Trial, subject: Subject, metric: str) -> Tried:
     """Run one trial and keep what it found."""
     started = time.monotonic()
+    words, means = "", None
     try:
         columns = subject.columns(trial.params, "validation")
+        means = {name: of_mean(column).value for name, column in columns.items()}
     except (FloatingPointError, ValueError, MemoryError) as wrong:
-        study.tell(trial, state=TrialState.FAIL)
-        return Tried(trial.number, trial.params, None, time.monotonic() - started, str(wrong))
-    means = {name: of_mean(column).value for name, column in columns.items()}
+        words = str(wrong)
     took = time.monotonic() - started
-    trial.set_user_attr("metrics", means)
     trial.set_user_attr("seconds", took)
-    study.tell(trial, means[metric])
-    return Tried(trial.number, trial.params, means, took)
+    if means is None:
+        study.tell(trial, state=TrialState.PRUNED)  # worse than any that worked: the estimator learns from it
+    else:
+        trial.set_user_attr("metrics", means)
+        study.tell(trial, means[metric])
+    return Tried(trial.number, trial.params, means, took, words)
 
 
 def compared(subject: Subject, study: optuna.Study, metric: str) -> Chosen:
@@ -171,7 +171,7 @@ def compared(subject: Subject, study: optuna.Study, metric: str) -> Chosen:
     before = columns if best.params == first.params else subject.columns(subject.defaults, "held out")
     return Chosen(
         params=dict(best.params),
-        trials=len(done),
+        trials=len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))),
         validation=(worth(first), worth(best)),
         default={name: of_mean(before[name]) for name in columns},
         best={name: of_mean(own) for name, own in columns.items()},
