@@ -29,6 +29,7 @@ from cli import (
     topics,
     trace,
     train,
+    train_model,
     up,
 )
 from cli.console import err, failure
@@ -46,6 +47,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("ingest")(ingest.ingest)
+train_model.add_models(train.app)
 app.add_typer(train.app, name="train")
 app.add_typer(keys.app, name="keys")
 app.command("promote")(promote.promote)

@@ -16,11 +16,12 @@ import numpy as np
 from rich.progress import Progress
 
 from training import ranker_measures
-from training.baselines import BASELINES, WHERE_REPEATED, Baseline, Scores
+from training.baselines import BASELINES, WHERE_REPEATED, Baseline
 from training.dataset import Dataset
 from training.found import Found
 from training.intervals import Columns, Estimate, coverage
 from training.measures import PAGE, Novelty, Places, columns, track
+from training.models.contract import Scores
 from training.questions import Question, newcomer, questions
 from training.split import Mask, Split
 from winnow.features import Ints

@@ -27,7 +27,7 @@ def write_index(path: Path, vectors: Floats, people: Floats, k: int = 100) -> di
     cells find too little (vectors without clusters), all vectors are compared in half precision.
     """
     n = len(vectors)
-    kind = "flat" if n < CELLS_FROM else "ivf"
+    kind = "flat" if n < CELLS_FROM or not vectors.any() else "ivf"  # a model that serves no vectors has zeros
     index = filled(kind, vectors)
     recall = (
         probed(index, vectors, people, min(k, n)) if kind == "ivf" else recall_of(index, vectors, people, min(k, n))
@@ -38,6 +38,8 @@ def write_index(path: Path, vectors: Floats, people: Floats, k: int = 100) -> di
         recall = recall_of(index, vectors, people, min(k, n))
     faiss.write_index(index, str(path / "index.faiss"))
     size = (path / "index.faiss").stat().st_size
+    if not vectors.any():
+        recall = 1.0  # of nothing; who comes first among equals is no question
     return {"kind": kind, "recall_at_100": round(recall, 4), "bytes_per_item": round(size / max(n, 1), 1)}
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from services.retrieval.index import VectorIndex, read_index
-from winnow.artifacts import Bundle
+from winnow.artifacts import TOGETHER, Bundle
 from winnow.errors import BundleRefused
 from winnow.features import Ints, Schema
 from winnow.inference import Model, ModelHost, check_samples, check_tables
@@ -26,6 +26,14 @@ class Neighbours:
 
     places: npt.NDArray[np.int32]
     scores: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a table is summed over a history: its newest `acts`, each older one counting `decay` times the next."""
+
+    acts: int
+    decay: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +57,7 @@ class RetrievalBundle:
     together: Neighbours
     count: npt.NDArray[np.float64]
     recent: npt.NDArray[np.float64]
+    reading: Reading | None = None  # of `together`, where it is a model's own; else serving's settings count
 
 
 def load(bundle: Bundle, host: ModelHost) -> RetrievalBundle:
@@ -93,7 +102,16 @@ def _load(bundle: Bundle, host: ModelHost) -> RetrievalBundle:
         together=read_neighbours(bundle, "together", items),
         count=count,
         recent=recent,
+        reading=reading_of(facts),
     )
+
+
+def reading_of(facts: Mapping[str, Any]) -> Reading | None:
+    if TOGETHER not in facts:
+        return None
+    acts, decay = int(facts[TOGETHER]["acts"]), float(facts[TOGETHER]["decay"])
+    require(1 <= acts <= HISTORY and 0 < decay <= 1, f"facts.{TOGETHER} needs 1 to {HISTORY} acts, a decay in (0, 1]")
+    return Reading(acts, decay)
 
 
 def no_history(people: int, dim: int) -> dict[str, npt.NDArray[Any]]:

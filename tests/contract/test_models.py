@@ -6,65 +6,46 @@ Who joins the catalogue joins here by one line of `SMALL`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 
-from tests.training.worlds import START_S, dataset_of
+from services.retrieval.build import build, load_bundle
+from services.retrieval.service import RetrievalService
+from services.retrieval.settings import Settings
+from tests.bundles import SOURCES
+from tests.training.circles import EXPECTED, WALKS, N, circle_world, everything
+from tests.training.worlds import START_S
 from training.dataset import Dataset
 from training.interactions import interactions_of
+from training.model_bundle import write_model_bundle
 from training.models.catalogue import CATALOGUE, kind_of, make
 from training.models.contract import Interactions, Model, Scores, Table, Towers
+from training.refresh import made_again
+from winnow.artifacts import TOGETHER, Bundle, file_hashes
+from winnow.catalogue import Catalogue
 from winnow.errors import InvalidArgument, NotFound
 from winnow.features import Ints
+from winnow.ports import RetrieveQuery
+from winnow.types import History, Item, Person, UserState, strings
 
-SMALL: Mapping[str, Mapping[str, Any]] = {}
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "ease": {"ridge": 5.0},
+    "als": {"factors": 8, "regularization": 0.1, "iterations": 10},
+    "bpr": {"factors": 8, "iterations": 200},
+    "item2vec": {"dim": 16, "epochs": 40},
+}
 """Settings by model that learn the world below in a second or two."""
 
-CIRCLES, LENGTH, PEOPLE, STEPS = 5, 10, 90, 6
-N = CIRCLES * LENGTH
+NEW_ONES = strings(["never seen", "i3", "gone"])
+SILENT = 1e-6  # scores below are what popularity adds to a table, which serving leaves to another source
 ORDERED = {"markov"}
 """Models that know what comes next; the others know what goes together."""
-
-
-def circle_world(home: Path, seed: int = 0) -> Dataset:
-    """Items lie on circles. A person starts somewhere on one, the first circles more often, and goes round it, an act
-    after the other: what comes next is the next item of the circle, and no other circle has anything to do with it."""
-    rng = np.random.default_rng(seed)
-    circle = rng.choice(CIRCLES, PEOPLE, p=np.arange(CIRCLES, 0, -1) / (CIRCLES * (CIRCLES + 1) / 2))
-    walks = circle[:, None] * LENGTH + (rng.integers(LENGTH, size=(PEOPLE, 1)) + np.arange(STEPS)) % LENGTH
-    person, step = np.divmod(np.arange(walks.size), STEPS)
-    events = pl.DataFrame(
-        {
-            "event_id": [f"e{n}" for n in range(walks.size)],
-            "type": "click",
-            "user_id": [f"u{n}" for n in person],
-            "item_id": [f"i{n}" for n in walks.ravel()],
-            "occurred_at": START_S + 60.0 * (step * PEOPLE + person),
-        }
-    )
-    items = pl.DataFrame(
-        {
-            "item_id": [f"i{n}" for n in range(N)],
-            "title": [f"Stop {n % LENGTH}" for n in range(N)],
-            "categories": [[f"circle {n // LENGTH}"] for n in range(N)],
-        }
-    )
-    users = pl.DataFrame({"user_id": [f"u{n}" for n in range(PEOPLE)], "traits.gender": "f"})
-    return dataset_of(home, events, items, users)
-
-
-def walk(start: int, steps: int) -> Ints:
-    """Rows of a walk from an item, in the rows of a catalogue whose items are in the order of their numbers."""
-    return start - start % LENGTH + (start % LENGTH + np.arange(steps)) % LENGTH
-
-
-WALKS = [walk(start, 4) for start in range(N)]
-EXPECTED = np.array([walk(start, 5)[-1] for start in range(N)])
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +56,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def data(dataset: Dataset) -> Interactions:
     assert [item.item_id for item in dataset.items] == [f"i{n}" for n in range(N)]
-    return interactions_of(dataset, np.ones(len(dataset.acts), np.bool_))
+    return interactions_of(dataset, everything(dataset))
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +70,31 @@ def other(data: Interactions) -> Interactions:
 @pytest.fixture(scope="module", params=list(CATALOGUE))
 def model(request: pytest.FixtureRequest, data: Interactions) -> Model:
     return small(request.param).fit(data)
+
+
+@pytest.fixture(scope="module")
+def bundle(model: Model, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_model_bundle(dataset, everything(dataset), model, tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture(scope="module")
+def retrieval(bundle: Bundle, dataset: Dataset) -> Iterator[RetrievalService]:
+    """The serving code, in whose order the model's own source counts and no other."""
+    catalogue = Catalogue()
+    catalogue.upsert(reversed(dataset.items))
+    own = "item_to_item" if TOGETHER in bundle.facts else "tower"
+    settings = Settings(retrieval_shares={own: 1.0}, retrieval_weights={own: 1.0}, retrieval_floors={})
+    with closing(build(settings, catalogue)) as service:
+        service.use(load_bundle(service, bundle))
+        yield service
+
+
+def clicks(history: Ints) -> UserState:
+    """Somebody whom no model has met, who clicked these items."""
+    n = len(history)
+    ids, kinds = strings([f"i{row}" for row in history]), strings(["click"] * n)
+    acts = History(ids, kinds, np.full(n, np.nan, np.float32), START_S + np.arange(n, dtype=np.float64))
+    return UserState(Person(user_id="never met"), known=n > 0, history=acts, seen=ids, events=n, watermark=n)
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +189,52 @@ def test_what_it_serves_scores_as_it_does(model: Model, learnt: Scores) -> None:
     else:
         assert isinstance(served, Table)
         assert len(served.neighbours[0]) == N
+
+
+async def test_the_serving_code_ranks_by_its_bundle_as_it_does_and_leaves_out_what_was_seen(
+    model: Model, retrieval: RetrievalService, bundle: Bundle, learnt: Scores
+) -> None:
+    column = retrieval_column(bundle)
+    answers = await retrieval.retrieve([RetrieveQuery(clicks(history), 10) for history in WALKS])
+    for history, scores, found in zip(WALKS, learnt, answers, strict=True):
+        rows = np.array([int(item_id[1:]) for item_id in found.item_ids])
+        assert not np.isin(rows, history).any()
+        assert not found.skipped
+        unseen = np.sort(np.delete(scores, history))[::-1][:10]
+        said = unseen > SILENT if TOGETHER in bundle.facts else np.ones(10, np.bool_)
+        assert said.any()
+        np.testing.assert_allclose(found.scores[:, column][said], unseen[said], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(scores[rows][said], unseen[said], rtol=1e-4, atol=1e-4)
+
+
+async def test_serving_answers_people_without_a_history_and_knows_new_items(
+    retrieval: RetrievalService, dataset: Dataset
+) -> None:
+    new = Item("never seen", title="Stop 3", categories=("circle 2",))
+    retrieval.changed(retrieval._catalogue.upsert([new]))
+    await retrieval.settled()
+    state = replace(clicks(np.arange(3)), history=replace(clicks(np.arange(3)).history, item_ids=NEW_ONES))
+    found = await retrieval.retrieve([RetrieveQuery(clicks(np.arange(0)), N + 1), RetrieveQuery(state, N)])
+    assert set(found[0].item_ids) == {*dataset.item_ids, new.item_id}
+    assert np.isfinite(found[0].scores).all()
+    assert np.isfinite(found[1].scores).all()
+    similar = await retrieval.similar([new.item_id, "i3"], 5)
+    assert len(similar) == 5
+
+
+def test_a_refresh_keeps_what_was_learnt(bundle: Bundle, dataset: Dataset, tmp_path: Path) -> None:
+    made = made_again(bundle, dataset, np.arange(len(dataset.acts)) < len(dataset.acts) // 2, tmp_path)
+    kept = ["item_vectors.npy", "user_tower.onnx", "index.faiss"]
+    kept += ["together_rows.npy", "together_scores.npy"] if TOGETHER in bundle.facts else []
+    before, after = file_hashes(bundle), file_hashes(made)
+    assert [before[name] for name in kept] == [after[name] for name in kept]
+    assert before["stats.parquet"] != after["stats.parquet"]
+    assert made.facts.get(TOGETHER) == bundle.facts.get(TOGETHER)
+    assert made.facts["model"] == {"name": bundle.facts["model"]["name"], "settings": bundle.facts["model"]["settings"]}
+
+
+def retrieval_column(bundle: Bundle) -> int:
+    return SOURCES.index("item_to_item" if TOGETHER in bundle.facts else "tower")
 
 
 def test_a_name_or_a_setting_that_is_not_there_is_said_clearly() -> None:

@@ -8,15 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from training.models.contract import Model
 from winnow.errors import InvalidArgument, NotFound
+
+if TYPE_CHECKING:
+    from training.models.contract import Model
 
 CATALOGUE: dict[str, str] = {
     "popularity": "training.models.popularity:Popularity",
+    "markov": "training.models.markov:Markov",
+    "item_knn": "training.models.item_knn:ItemKnn",
+    "ease": "training.models.ease:Ease",
+    "als": "training.models.als:Als",
+    "bpr": "training.models.bpr:Bpr",
+    "item2vec": "training.models.item2vec:Item2Vec",
 }
 
 

@@ -1,0 +1,77 @@
+"""The two smallest towers, and their graphs: an item's vector looked up by its id, and a query that is always the same.
+
+They are drawn node by node (training/models/graph.py), so that a bundle of a model without networks takes no time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.models.graph import Graph
+from winnow.features import Vocabulary
+from winnow.types import HISTORY, Floats
+
+
+class LookUp(nn.Module):
+    """`ids` (n, 1) rows of the item ids' vocabulary, whose values are in the order of `vectors` (N, d) → (n, d); the zero
+    vector for ids that it does not know."""
+
+    def __init__(self, vocabulary: Vocabulary, vectors: Floats, columns: int = 1) -> None:
+        super().__init__()
+        self.columns = columns  # of `numbers`, which it ignores
+        unknown = np.zeros((len(vocabulary) - len(vectors), vectors.shape[1]), np.float32)
+        self.register_buffer("table", torch.from_numpy(np.concatenate([unknown, vectors])))
+
+    def forward(self, ids: Tensor, numbers: Tensor) -> Tensor:
+        found: Tensor = self.table[ids[:, 0]]
+        return found
+
+    def draw(self, file: Path) -> None:
+        g = Graph("item_tower")
+        row = g.op("Squeeze", g.columns("ids", 0, 1, axis=1), g.shape(1))
+        g.op("Gather", g.constant(self.table.numpy()), row, name="vector", axis=0)
+        inputs = {"ids": ("int64", ("n", 1)), "numbers": ("float32", ("n", self.columns))}
+        g.save(file, inputs, {"vector": ("n", self.table.shape[1])})
+
+
+class Always(nn.Module):
+    """The same number in every dimension of every query: 1 for a model that knows no people, 0 for one that serves no
+    vectors."""
+
+    def __init__(self, value: float, dim: int = 1, width: int = 1) -> None:
+        super().__init__()
+        self.value, self.dim, self.width = value, dim, width
+
+    def forward(self, ids: Tensor, history: Tensor, history_types: Tensor, history_values: Tensor) -> Tensor:
+        return torch.full((len(ids), self.dim), self.value)
+
+    def draw(self, file: Path) -> None:
+        g = Graph("user_tower")
+        people = g.op("Slice", g.op("Shape", "ids"), g.shape(0), g.shape(1))
+        wanted = g.op("Concat", people, g.shape(self.dim), axis=0)
+        g.op("Expand", g.constant(np.full((1, 1), self.value)), wanted, name="vector")
+        inputs = {
+            "ids": ("int64", ("b", self.width)),
+            "history": ("float32", ("b", HISTORY, self.dim)),
+            "history_types": ("int64", ("b", HISTORY)),
+            "history_values": ("float32", ("b", HISTORY)),
+        }
+        g.save(file, inputs, {"vector": ("b", self.dim)})
+
+
+class KnownOrNew(nn.Module):
+    """A look-up by id, which is the first column of `ids`, and for an id that it does not know what another module makes
+    of the other columns and the numbers."""
+
+    def __init__(self, known: LookUp, new: nn.Module, unknown: int) -> None:
+        super().__init__()
+        self.known, self.new = known, new
+        self.unknown = unknown  # vocabulary rows below it are no known id
+
+    def forward(self, ids: Tensor, numbers: Tensor) -> Tensor:
+        made = self.new(ids[:, 1:], numbers)
+        return torch.where(ids[:, :1] >= self.unknown, self.known(ids, numbers), made)
