@@ -21,10 +21,10 @@ from cli.console import bars, note, out, show, table
 from cli.evaluate import People
 from cli.evaluated import commit
 from cli.homes import AsJson, Data, HomeOption, home_of, registry_uri
-from cli.ingest import ingested
 from cli.promote import Uri
 from cli.train import Preset, Seed
-from winnow.errors import NotFound
+from winnow.errors import FailedPrecondition, NotFound
+from winnow.home import DATASET
 from winnow.trial_log import TrialLog
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ def optimize(
     settings = SearchSettings(minutes, trials, metric, seed)
     if not (minutes or trials):
         raise typer.BadParameter("give minutes, trials or both", param_hint="--minutes")
+    if not (place / DATASET).is_file():
+        raise FailedPrecondition(f"{place} holds no data set; run winnow ingest first")
     with bars(disable=as_json) as progress:
-        ingested(data, place, progress)
         subject = subject_of(model, place, preset, seed, people)
         log = TrialLog(mlflow or registry_uri(place), place / "state" / "bundles")
         log.begin(f"{model} {metric} {seed}")
