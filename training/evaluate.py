@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from rich.progress import Progress
 
-from training import ranker_measures
+from training import tested_predictions
 from training.baselines import BASELINES, WHERE_REPEATED, Baseline
 from training.dataset import Dataset
 from training.found import Found
@@ -77,7 +77,7 @@ async def evaluate(
         await examined.add(found, ranked_by(name, model, dataset, settings), progress)
     platform = Platform(retrieval, ranking, settings, progress)
     await examined.add(found, platform, progress)
-    found.whole["ranker"] = ranker_measures.measured(asked, platform.first, dataset, parts.train)
+    found.whole["ranker"] = tested_predictions.measured(asked, platform.first, dataset, parts.train)
     return found
 
 

@@ -18,9 +18,9 @@ from training.evaluate import COLD, EvaluationSettings, Found, ask, evaluate, ra
 from training.found import figures
 from training.measures import Novelty
 from training.questions import Question, newcomer, questions
-from training.ranker_measures import labels_of, measured
 from training.source_mix import answered, mix
 from training.split import split
+from training.tested_predictions import labels_of, measured
 from winnow.features import Ints
 from winnow.types import HEADS
 
