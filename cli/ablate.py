@@ -60,8 +60,8 @@ def ablated(part: Part, name: str, funnel: Funnel, progress: Progress) -> tuple[
 
 def source_mix(funnel: Funnel, progress: Progress) -> dict[str, Any]:
     """Recall of all candidates and NDCG@10 of their order: all sources, each left out, each alone."""
-    from training.evaluate import EvaluationSettings
     from training.questions import questions
+    from training.rankings import EvaluationSettings
     from training.source_mix import answered, mix
 
     asked = questions(funnel.workshop.dataset, funnel.workshop.parts, funnel.people)

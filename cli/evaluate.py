@@ -28,7 +28,6 @@ from cli.stamps import Done, Stamps, code, key_of
 
 if TYPE_CHECKING:
     from training.found import Found
-    from training.models.contract import Model
 
 REPORT = BUILD / "evaluate.json"
 
@@ -121,8 +120,9 @@ def measured(funnel: Funnel, models: Sequence[str], progress: Progress) -> Found
     """Ask both services, and models fitted on all that is not tested, everything."""
     from services.ranking.build import build, load_bundle
     from services.ranking.settings import Settings
-    from training.evaluate import EvaluationSettings
     from training.evaluate import evaluate as measure
+    from training.rankings import EvaluationSettings
+    from training.train_model import fitted
     from winnow.catalogue import Catalogue
 
     workshop, catalogue = funnel.workshop, Catalogue()
@@ -133,7 +133,8 @@ def measured(funnel: Funnel, models: Sequence[str], progress: Progress) -> Found
         closing(build(Settings(), catalogue)) as ranking,
     ):
         ranking.use(load_bundle(ranking, funnel.ranking))
-        beside = {name: fitted(workshop, name, progress) for name in models}
+        known, seed = ~workshop.parts.test, workshop.seed
+        beside = {name: fitted(workshop.dataset, known, name, {}, seed, progress) for name in models}
         return asyncio.run(measure(workshop.dataset, workshop.parts, retrieval, ranking, settings, progress, beside))
 
 
@@ -145,14 +146,6 @@ def named_models(names: str) -> tuple[str, ...]:
     for name in chosen:
         kind_of(name)
     return chosen
-
-
-def fitted(workshop: Workshop, name: str, progress: Progress) -> Model:
-    """A model of the catalogue by its own settings, fitted on all that is not tested."""
-    from training.interactions import interactions_of
-    from training.models.catalogue import make
-
-    return make(name, seed=workshop.seed).fit(interactions_of(workshop.dataset, ~workshop.parts.test), progress)
 
 
 def reported(name: str, asking: Asking, seeds: Sequence[int], done: Sequence[Done]) -> dict[str, Any]:

@@ -20,32 +20,41 @@ from rich.table import Table
 from cli.console import table
 from cli.evaluated import Document, shown
 from cli.models import retrieval_service
+from winnow.catalogue import Mask
 from winnow.types import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from cli.ablate import Funnel
-    from training.dataset import Dataset
-    from training.evaluate import Outcome
+    from training.diversity import Variety
     from training.questions import Question
+    from training.rankings import Outcome
     from winnow.features import Ints
 
 SIZE_IN = (8.0, 5.0)
 PAGE = 10
-SHOWN = ("ndcg@10", "distance@10", "categories@10", "duplicates@10", "novelty@10", "age_days@10")
-COLOURS = {"mmr": "#1b6ca8", "dpp": "#c8553d", "caps": "#3a7d44", "freshness": "#8e5ea2", "duplicates": "#222222"}
+SHOWN = ("ndcg@10", "distance@10", "categories@10", "duplicates@10", "novelty@10", "age_days@10", "new@10")
+COLOURS = {
+    "mmr": "#1b6ca8",
+    "dpp": "#c8553d",
+    "caps": "#3a7d44",
+    "freshness": "#8e5ea2",
+    "new items": "#b58900",
+    "duplicates": "#222222",
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """One question's candidates, as columns: item rows, scores, vectors, first categories, youth."""
+    """One question's candidates, as columns: item rows, scores, vectors, first categories, youth, whether they are new."""
 
     rows: Ints
     scores: Floats
     vectors: Floats
     group: Ints
     youth: Floats
+    new: Mask
 
     @property
     def order(self) -> Ints:
@@ -74,6 +83,7 @@ def stages() -> dict[str, tuple[tuple[float, ...], Apply]]:
             (0.05, 0.1, 0.2, 0.5),
             lambda p, s: slate.freshened(p.order, p.scores, p.youth, s),
         ),
+        "new items": ((0.05, 0.1, 0.2), lambda p, s: slate.with_share(p.order, p.new, s)),
         "duplicates": (
             (0.98, 0.95, 0.9, 0.8),
             lambda p, s: slate.without_duplicates(p.order, p.vectors, s),
@@ -90,8 +100,8 @@ def measured(funnel: Funnel, progress: Progress) -> dict[str, Any]:
     dataset, parts = funnel.workshop.dataset, funnel.workshop.parts
     asked = questions(dataset, parts, funnel.people)
     outcome, vectors = answered(funnel, asked, progress)
-    pages = paged(dataset, asked, outcome, vectors)
     variety = Variety(dataset, vectors, Novelty(dataset, ~parts.test))
+    pages = paged(asked, outcome, variety)
     every: dict[str, list[tuple[float, Apply]]] = {"none": [(0.0, as_ranked)]} | {
         name: [(strength, apply) for strength in strengths] for name, (strengths, apply) in stages().items()
     }
@@ -122,7 +132,7 @@ def answered(funnel: Funnel, asked: Sequence[Question], progress: Progress) -> t
     """What both services answer, and the items' vectors."""
     from services.ranking.build import build, load_bundle
     from services.ranking.settings import Settings
-    from training.evaluate import EvaluationSettings, ask
+    from training.rankings import EvaluationSettings, ask
     from winnow.catalogue import Catalogue
 
     dataset, catalogue = funnel.workshop.dataset, Catalogue()
@@ -136,21 +146,20 @@ def answered(funnel: Funnel, asked: Sequence[Question], progress: Progress) -> t
         return outcome, retrieval.vectors
 
 
-def paged(dataset: Dataset, asked: Sequence[Question], outcome: Outcome, vectors: Floats) -> list[Page]:
+def paged(asked: Sequence[Question], outcome: Outcome, variety: Variety) -> list[Page]:
     """Candidates with the columns that stages read; the score is P(click)."""
     from services.retrieval.sources.fresh import youth
 
-    items = dataset.items
+    items, pages = asked[0].dataset.items if asked else (), []
     names = sorted({category for item in items for category in item.categories})
     code = {name: n for n, name in enumerate(names)}
     group = np.array([code[item.categories[0]] if item.categories else -1 for item in items], np.int64)
-    created = np.array([item.created_at.timestamp() for item in items])
-    pages = []
     for n, question in enumerate(asked):
-        rows = outcome.rows[outcome.starts[n] : outcome.starts[n + 1]]
-        young = youth(created, float(dataset.acts.at[question.before]))(rows)
-        scores = outcome.heads[outcome.starts[n] : outcome.starts[n + 1], 0]
-        pages.append(Page(rows, scores, vectors[rows], group[rows], young))
+        span = slice(outcome.starts[n], outcome.starts[n + 1])
+        rows, at = outcome.rows[span], float(question.dataset.acts.at[question.before])
+        young = youth(variety.created, at)(rows)
+        new = variety.new(rows, at)
+        pages.append(Page(rows, outcome.heads[span, 0], variety.vectors[rows], group[rows], young, new))
     return pages
 
 

@@ -11,11 +11,13 @@ from training.dataset import Dataset
 from training.intervals import Columns
 from training.measures import PAGE, Novelty, Places, column, plain_ndcg
 from training.questions import Question
+from training.split import Mask
 from winnow.features import Ints
 from winnow.types import Floats
 
 Times = npt.NDArray[np.float64]
 DAY_S = 86_400.0
+NEW_DAYS = 14  # the gateway's own setting, where nobody changed it
 
 
 class Variety:
@@ -42,6 +44,7 @@ class Variety:
         if (self.created > 0).any():
             moments = [float(q.dataset.acts.at[q.before]) for q in asked]
             found["age_days@10"] = column(map(self.age, pages, moments))
+            found["new@10"] = column(float(self.new(page, at).mean()) for page, at in zip(pages, moments, strict=True))
         return found
 
     def distance(self, page: Ints) -> float:
@@ -59,6 +62,11 @@ class Variety:
 
     def named(self, page: Ints) -> frozenset[str]:
         return frozenset().union(*(self.categories[row] for row in page.tolist()))
+
+    def new(self, rows: Ints, moment: float) -> Mask:
+        """Which items came in the days before the moment that an item counts as new."""
+        born = self.created[rows]
+        return np.asarray((born > 0) & (born <= moment) & (moment - born <= NEW_DAYS * DAY_S))
 
     def age(self, page: Ints, moment: float) -> float:
         """Mean days since items came, of those that say when."""

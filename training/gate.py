@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from training.dataset import Dataset
-from training.evaluate import Catalogued, best_of, rank_for, retrieve_for
 from training.intervals import Columns
 from training.measures import column, plain_ndcg
 from training.metrics import log_losses
 from training.questions import Question, questions
+from training.rankings import Catalogued, best_of, rank_for, retrieve_for
 from training.split import Split
 from winnow.ports import Ranking, Retrieval
 from winnow.types import Candidates

@@ -18,12 +18,12 @@ from rich.progress import Progress
 
 from training.baselines import Baseline, Bought, Popularity
 from training.dataset import Dataset
-from training.evaluate import DEEPEST, EvaluationSettings, ask, baseline_places
 from training.gate import Numbers, standard_error
 from training.intervals import Columns
 from training.measures import Places, column, ndcg
 from training.past import Past
 from training.questions import Question, questions
+from training.rankings import DEEPEST, EvaluationSettings, ask, baseline_places
 from training.split import Mask, Split
 from winnow.errors import InvalidArgument
 from winnow.features import DAY_S, Ints

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluate import Catalogued, EvaluationSettings, retrieve_for
 from training.found import rounded
 from training.intervals import Columns, of_mean
 from training.measures import column, plain_ndcg
 from training.questions import Question
+from training.rankings import Catalogued, EvaluationSettings, retrieve_for
 from winnow.ports import Retrieval
 
 RECALL, NDCG = "recall", "ndcg@10"

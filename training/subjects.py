@@ -15,14 +15,14 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from rich.progress import Progress
 
 from training.dataset import Dataset
-from training.evaluate import EvaluationSettings, places_by
-from training.interactions import interactions_of
 from training.intervals import Columns
 from training.measures import rates
 from training.models.catalogue import kind_of, make
 from training.questions import questions
+from training.rankings import EvaluationSettings, places_by
 from training.search import METRICS, Params, Part
 from training.split import Mask, Split
+from training.train_model import fitted
 from training.train_retrieval import Probe, RetrievalSettings, fit_towers
 from winnow.errors import InvalidArgument
 from winnow.features import Ints
@@ -55,7 +55,7 @@ class ContractModel:
     def columns(self, params: Params, part: Part) -> Columns:
         asked_part = self.parts.calibrate if part == "validation" else self.parts.test
         asked = questions(self.dataset, replace(self.parts, test=asked_part), self.people)
-        model = make(self.name, params, self.seed).fit(interactions_of(self.dataset, self.before(part)), self.progress)
+        model = fitted(self.dataset, self.before(part), self.name, params, self.seed, self.progress)
         settings = EvaluationSettings(seed=self.seed)
         found = rates(asked, places_by(model, self.dataset, asked, settings, self.dataset.repeats))
         return {name: found[name] for name in METRICS}

@@ -21,7 +21,7 @@ from winnow.features import Ints
 from winnow.types import HEADS
 
 if TYPE_CHECKING:
-    from training.evaluate import Outcome
+    from training.rankings import Outcome
 
 Labels = Mapping[str, npt.NDArray[np.float64]]
 

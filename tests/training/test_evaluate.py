@@ -14,10 +14,11 @@ from tests.training.worlds import colour_world
 from training import metrics
 from training.dataset import Dataset, load
 from training.diversity import Variety
-from training.evaluate import COLD, EvaluationSettings, Found, ask, evaluate, ranked_by
-from training.found import figures
+from training.evaluate import COLD, evaluate
+from training.found import Found, figures
 from training.measures import Novelty
 from training.questions import Question, newcomer, questions
+from training.rankings import EvaluationSettings, ask, ranked_by
 from training.source_mix import answered, mix
 from training.split import split
 from training.tested_predictions import labels_of, measured
