@@ -25,6 +25,7 @@ def ranking_tables(name: str, document: Document) -> list[Table]:
     made = [
         rankings(f"{name}: whole catalogue ranked, mean ± half of the 95 % interval", document, COLUMNS),
         rankings(f"{name}: tracks", document, TRACKS),
+        seeds(name, document),
         gains(name, document),
         newcomers(name, document),
         ranker(name, document),
@@ -50,6 +51,17 @@ def gains(name: str, document: Document) -> Table:
         for metric, one in found.items():
             if not metric.startswith("cold") and one["mean"] is not None:
                 made.add_row(model, metric, one["baseline"], f"{one['mean']:+.4f}", span(one))
+    return made
+
+
+def seeds(name: str, document: Document) -> Table:
+    """What each training gave, where there were several; baselines differ by how ties fall."""
+    numbers = document["seeds"] if len(document["seeds"]) > 1 else []
+    made = table(f"{name}: NDCG@10 by seed", "model", *(f"#{seed}" for seed in numbers), "#spread")
+    for model, found in document["models"].items() if numbers else ():
+        if "ndcg@10" in found:
+            one = found["ndcg@10"]
+            made.add_row(model, *(f"{value:.4f}" for value in one["seeds"]), f"{one['spread']:.4f}")
     return made
 
 
