@@ -7,7 +7,7 @@ handed to training as a port (docs/adr/0001). Steps are skipped when they were d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -42,6 +42,7 @@ class Workshop:
     seed: int = 0
     steps: list[Done] = field(default_factory=list)  # what was done or skipped, in order
     extent: Extent | None = None  # how far the home's logs are read; None: to their ends
+    params: Mapping[str, Any] = field(default_factory=dict)  # of retrieval, instead of the preset's
     _rewound: dict[tuple[str, bytes], Bundle] = field(default_factory=dict)
 
     @cached_property
@@ -68,9 +69,13 @@ class Workshop:
             from training.train_retrieval import preset, train
 
             settings = preset(self.preset, self.home, self.seed)
+            if self.params:
+                from training.subjects import with_params
+
+                settings = with_params(settings, self.params)
             return trained(train(self.dataset, self.parts, settings, self.home / "bundles", progress))
 
-        return self._bundle("retrieval", work)
+        return self._bundle("retrieval", work, *sorted(map(str, self.params.items())))
 
     def impressions(self, over: Bundle, progress: Progress) -> Path:
         """The folder of what this retrieval would have shown at every moment that the ranker learns from."""

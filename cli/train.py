@@ -13,6 +13,7 @@ from cli.gate import entered, pass_gate
 from cli.homes import AsJson, Data, HomeOption, home_of
 from cli.models import Workshop, champion_bundle, check_preset, registry_of
 from cli.promote import Uri
+from cli.settings_file import SettingsFile, read_settings
 from winnow.artifacts import Bundle
 from winnow.errors import FailedPrecondition
 from winnow.home import DATASET
@@ -59,12 +60,14 @@ def retrieval(
     home: HomeOption = None,
     preset: Preset = "quick",
     seed: Seed = 0,
+    file: SettingsFile = None,
     promote: Promote = False,
     mlflow: Uri = "",
     as_json: AsJson = False,
 ) -> None:
     """The two-tower model, its item vectors and its index."""
     plan = planned(home_of(data, home), preset, seed, promote, mlflow, as_json)
+    plan.workshop.params = read_settings(file, "retrieval")
     with bars(disable=as_json) as progress:
         bundle = plan.workshop.retrieval(progress)
     plan.finish(bundle)

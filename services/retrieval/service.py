@@ -25,7 +25,7 @@ from winnow.filters import Filter
 from winnow.ports import RetrieveQuery
 from winnow.requests import Readiness
 from winnow.serving.telemetry import POPULARITY_ACTS
-from winnow.types import Candidates, UserState
+from winnow.types import Candidates, Floats, UserState
 from winnow.worker import Upkeep, Worker
 
 Absorb = Callable[[Rows], None]
@@ -62,6 +62,16 @@ class RetrievalService:
         self._open = np.empty(0, np.bool_)  # known rows that are available; replaced when that changes
         if len(catalogue):
             self._absorb(np.arange(len(catalogue)))
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        return self._names
+
+    @property
+    def vectors(self) -> Floats:
+        """(rows of the catalogue, d) of the bundle that serves."""
+        model = self._serving()
+        return model.vectors[: model.size]
 
     # ------------------------------------------------------------------------------------------ the port
 
