@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from rich.progress import Progress
@@ -40,6 +40,8 @@ class Workshop:
     purpose: Purpose = "serve"
     preset: str = "quick"
     seed: int = 0
+    ranker: str = "dlrm"  # of `training.models.rankers.RANKERS`
+    calibration: Literal["platt", "isotonic"] = "platt"
     steps: list[Done] = field(default_factory=list)  # what was done or skipped, in order
     extent: Extent | None = None  # how far the home's logs are read; None: to their ends
     _rewound: dict[tuple[str, bytes], Bundle] = field(default_factory=dict)
@@ -107,10 +109,11 @@ class Workshop:
             from training.impressions import load
             from training.train_ranking import PRESETS, preset, train
 
-            settings = preset(self.preset if self.preset in PRESETS else "quick", self.home, self.seed)
+            known = self.preset if self.preset in PRESETS else "quick"
+            settings = preset(known, self.home, self.seed, self.ranker, self.calibration)
             return trained(train(load(shown), settings, self.home / "bundles", progress))
 
-        return self._bundle("ranking", work, retrieval.id)
+        return self._bundle("ranking", work, retrieval.id, self.ranker, self.calibration)
 
     def _bundle(self, kind: Kind, work: Callable[[], Bundle], *content: str) -> Bundle:
         """The bundle of a step; the stamp keeps its folder."""
@@ -153,6 +156,14 @@ def check_preset(preset: str) -> None:
 
     if preset not in PRESETS:
         raise typer.BadParameter(f"one of {', '.join(PRESETS)}", param_hint="--preset")
+
+
+def check_ranker(model: str) -> None:
+    """Refuse, before any work, a ranker that there is not."""
+    from training.models.rankers import RANKERS
+
+    if model not in RANKERS:
+        raise typer.BadParameter(f"one of {', '.join(RANKERS)}", param_hint="--model")
 
 
 def trained(bundle: Bundle | None) -> Bundle:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 from cli.console import bars, facts, show
 from cli.gate import entered, pass_gate
 from cli.homes import AsJson, Data, HomeOption, home_of
-from cli.models import Workshop, champion_bundle, check_preset, registry_of
+from cli.models import Workshop, champion_bundle, check_preset, check_ranker, registry_of
 from cli.promote import Uri
 from winnow.artifacts import Bundle
 from winnow.errors import FailedPrecondition
@@ -25,6 +26,17 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Of weights and samples
 Promote = Annotated[
     bool, typer.Option("--promote", help="Make it the champion at once, unless it is worse than the one that serves.")
 ]
+
+
+class Calibration(StrEnum):
+    """`training.calibration`, by name."""
+
+    PLATT = "platt"
+    ISOTONIC = "isotonic"
+
+
+RankerName = Annotated[str, typer.Option("--model", help="dlrm, dcn_v2 or deepfm.")]
+Calibrated = Annotated[Calibration, typer.Option("--calibration", help="How logits become probabilities.")]
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,8 @@ def retrieval(
 def ranking(
     data: Data = "ml-100k",
     home: HomeOption = None,
+    model: RankerName = "dlrm",
+    calibration: Calibrated = Calibration.PLATT,
     preset: Preset = "quick",
     seed: Seed = 0,
     promote: Promote = False,
@@ -81,7 +95,9 @@ def ranking(
     as_json: AsJson = False,
 ) -> None:
     """The ranker, on what the champion of retrieval would have shown."""
+    check_ranker(model)
     plan = planned(home_of(data, home), preset, seed, promote, mlflow, as_json)
+    plan.workshop.ranker, plan.workshop.calibration = model, calibration.value
     over = champion_bundle(plan.registry, "retrieval")
     with bars(disable=as_json) as progress:
         shown = plan.workshop.impressions(over, progress)

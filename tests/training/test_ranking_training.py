@@ -20,6 +20,7 @@ from training import train_ranking
 from training.impressions import Impressions, build
 from training.lists import ImpressionSettings
 from training.loop import LoopSettings
+from training.models.rankers import RANKERS
 from training.ranking_loss import LossWeights, list_loss, loss_of
 from training.split import split
 from training.train_ranking import RankingSettings, fit_ranker, logits_of, train
@@ -37,15 +38,31 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Impressions:
     dataset = colour_world(path / "home", people=120, acts=24)
     parts = split(dataset, "serve")
     retrieval = ShuffledRetrieval(dataset, parts.train, path / "bundle")
-    settings = ImpressionSettings(candidates=60, top=4, negatives=16)
-    return asyncio.run(build(dataset, parts, retrieval, retrieval.bundle, path / "lists", settings))
+    asked = ImpressionSettings(candidates=60, top=4, negatives=16)
+    return asyncio.run(build(dataset, parts, retrieval, retrieval.bundle, path / "lists", asked))
+
+
+KINDS = {
+    "dlrm": QUICK,
+    "dcn_v2": replace(QUICK, model="dcn_v2"),
+    "deepfm": replace(QUICK, model="deepfm", calibration="isotonic"),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def settings(request: pytest.FixtureRequest) -> RankingSettings:
+    return KINDS[request.param]
 
 
 @pytest.fixture(scope="module")
-def bundle(lists: Impressions, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    found = train(lists, QUICK, tmp_path_factory.mktemp("bundles"))
+def bundle(settings: RankingSettings, lists: Impressions, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    found = train(lists, settings, tmp_path_factory.mktemp("bundles"))
     assert found is not None
     return found
+
+
+def test_every_ranker_is_tried() -> None:
+    assert set(KINDS) == set(RANKERS)
 
 
 def test_the_ranker_finds_the_answer_that_retrieval_cannot_see(bundle: Bundle) -> None:
@@ -60,11 +77,21 @@ def test_every_head_is_calibrated_on_lists_it_was_not_fitted_on(bundle: Bundle) 
     for head in ("click", "convert", "value"):
         assert metrics[f"ece_{head}"] < 0.7 * metrics[f"mean_{head}"]
         assert metrics[f"ece_{head}"] < 1.1 * metrics[f"ece_{head}_before"]
+        assert 0 < metrics[f"ece_{head}.popularity_low"] < 1
+
+
+def test_the_ranker_beats_a_constant(bundle: Bundle) -> None:
+    metrics = bundle.metrics
+    for head in ("click", "convert"):
+        share = metrics[f"mean_{head}"]
+        constant = -share * np.log(share) - (1 - share) * np.log1p(-share)
+        assert metrics[f"log_loss_{head}"] < 0.9 * constant
 
 
 def test_the_bundle_is_one_that_serving_takes(bundle: Bundle, lists: Impressions) -> None:
     loaded = load_for_serving(open_bundle(bundle.path, "ranking"), InProcess())
     assert loaded.id == bundle.id == bundle.path.name
+    assert bundle.facts["model"] in RANKERS
     assert loaded.candidates == tuple(lists.facts["candidates"])
     check_samples(bundle.file("samples.npz"), {"plain": OnnxModel(bundle.file("plain.onnx"))})
     assert bundle.facts["retrieval"] == lists.facts["retrieval"]
@@ -93,9 +120,9 @@ def test_thinned_lists_still_teach_the_base_rate(lists: Impressions) -> None:
 
 
 def test_a_killed_training_goes_on_and_leaves_the_same_bundle(
-    bundle: Bundle, lists: Impressions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: RankingSettings, bundle: Bundle, lists: Impressions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop = replace(QUICK.loop, checkpoint=tmp_path / "ranking.ckpt", checkpoint_every_s=0.0)
+    loop = replace(settings.loop, checkpoint=tmp_path / "ranking.ckpt", checkpoint_every_s=0.0)
     calls = 0
 
     def killed(*arguments: object) -> torch.Tensor:
@@ -108,9 +135,9 @@ def test_a_killed_training_goes_on_and_leaves_the_same_bundle(
     with monkeypatch.context() as patched:
         patched.setattr(train_ranking, "loss_of", killed)
         with pytest.raises(KeyboardInterrupt):
-            train(lists, replace(QUICK, loop=loop), tmp_path / "bundles")
+            train(lists, replace(settings, loop=loop), tmp_path / "bundles")
     assert not list((tmp_path / "bundles").glob("*")) if (tmp_path / "bundles").exists() else True
-    resumed = train(lists, replace(QUICK, loop=loop), tmp_path / "bundles")
+    resumed = train(lists, replace(settings, loop=loop), tmp_path / "bundles")
     assert resumed is not None
     assert resumed.id == bundle.id
 
