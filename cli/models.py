@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,6 +40,7 @@ class Workshop:
     purpose: Purpose = "serve"
     preset: str = "quick"
     seed: int = 0
+    fusion: str = ""  # of the item tower: one of `training.models.fusion.MIXES`, or none
     ranker: str = "dlrm"  # of `training.models.rankers.RANKERS`
     calibration: Literal["platt", "isotonic"] = "platt"
     steps: list[Done] = field(default_factory=list)  # what was done or skipped, in order
@@ -70,9 +71,10 @@ class Workshop:
             from training.train_retrieval import preset, train
 
             settings = preset(self.preset, self.home, self.seed)
+            settings = replace(settings, sizes=replace(settings.sizes, fusion=self.fusion))
             return trained(train(self.dataset, self.parts, settings, self.home / "bundles", progress))
 
-        return self._bundle("retrieval", work)
+        return self._bundle("retrieval", work, self.fusion)
 
     def impressions(self, over: Bundle, progress: Progress) -> Path:
         """The folder of what this retrieval would have shown at every moment that the ranker learns from."""
@@ -156,6 +158,14 @@ def check_preset(preset: str) -> None:
 
     if preset not in PRESETS:
         raise typer.BadParameter(f"one of {', '.join(PRESETS)}", param_hint="--preset")
+
+
+def check_fusion(how: str) -> None:
+    """Refuse, before any work, a way of mixing that there is not."""
+    from training.models.fusion import MIXES
+
+    if how and how not in MIXES:
+        raise typer.BadParameter(f"one of {', '.join(MIXES)}", param_hint="--fusion")
 
 
 def check_ranker(model: str) -> None:

@@ -12,7 +12,7 @@ import typer
 from cli.console import bars, facts, show
 from cli.gate import entered, pass_gate
 from cli.homes import AsJson, Data, HomeOption, home_of
-from cli.models import Workshop, champion_bundle, check_preset, check_ranker, registry_of
+from cli.models import Workshop, champion_bundle, check_fusion, check_preset, check_ranker, registry_of
 from cli.promote import Uri
 from winnow.artifacts import Bundle
 from winnow.errors import FailedPrecondition
@@ -35,6 +35,10 @@ class Calibration(StrEnum):
     ISOTONIC = "isotonic"
 
 
+Fusion = Annotated[
+    str,
+    typer.Option("--fusion", help="Mix an item's id, words and the rest by concat, weighted, attention or gated."),
+]
 RankerName = Annotated[str, typer.Option("--model", help="dlrm, dcn_v2 or deepfm.")]
 Calibrated = Annotated[Calibration, typer.Option("--calibration", help="How logits become probabilities.")]
 
@@ -71,12 +75,15 @@ def retrieval(
     home: HomeOption = None,
     preset: Preset = "quick",
     seed: Seed = 0,
+    fusion: Fusion = "",
     promote: Promote = False,
     mlflow: Uri = "",
     as_json: AsJson = False,
 ) -> None:
     """The two-tower model, its item vectors and its index."""
+    check_fusion(fusion)
     plan = planned(home_of(data, home), preset, seed, promote, mlflow, as_json)
+    plan.workshop.fusion = fusion
     with bars(disable=as_json) as progress:
         bundle = plan.workshop.retrieval(progress)
     plan.finish(bundle)
