@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression, minimize
+from scipy.optimize import brentq, isotonic_regression, minimize
 from scipy.special import expit, log_expit, logit
 
 Numbers = npt.NDArray[np.float64]
@@ -68,6 +68,10 @@ class Line:
             fair = fair + bend * np.maximum(self.slope * z + self.shift - knot, 0.0)
         return fair
 
+    def moved(self, by: float) -> Line:
+        """The same line, higher by so much."""
+        return Line(self.slope, self.shift + by, tuple(knot + by for knot in self.knots), self.bends)
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -103,11 +107,12 @@ def fit_line(
     """The line of one head from logits, what happened, and by how much a row counts: it expects share · mean(fair)."""
     if not (y > 0).any():
         return Line()
-    slope, shift = fit(z, objective(y))
+    line = Line(*fit(z, objective(y)))
     if kind == "platt":
-        return Line(slope, shift)
-    moved, knots, bends = corners(slope * z + shift, y, share, link)
-    return Line(slope, shift + moved, knots, bends)
+        return line
+    moved, knots, bends = corners(line(z), y, share, link)
+    bent = Line(line.slope, line.shift + moved, knots, bends)
+    return bent.moved(excess(bent(z), y, share, link))
 
 
 def corners(u: Numbers, y: Numbers, share: Numbers, link: Link) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
@@ -141,6 +146,16 @@ def corners(u: Numbers, y: Numbers, share: Numbers, link: Link) -> tuple[float, 
     moved = float(np.average(wanted - reached, weights=np.add.reduceat(weight, firsts)))
     bends = np.diff(np.concatenate([[1.0], inner, [1.0]]))
     return moved, tuple((knots + moved).tolist()), tuple(bends.tolist())
+
+
+def excess(u: Numbers, y: Numbers, share: Numbers, link: Link) -> float:
+    """By how much to move logits, so that all rows together expect what happened: straight lines between the middles of
+    bins do not quite."""
+
+    def missing(by: float) -> float:
+        return float((share * link.mean(u + by)).sum() - y.sum())
+
+    return float(brentq(missing, -1.0, 1.0, xtol=1e-4)) if missing(-1.0) < 0 < missing(1.0) else 0.0
 
 
 def fit(z: Numbers, objective: Objective) -> tuple[float, float]:

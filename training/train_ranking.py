@@ -22,7 +22,7 @@ from training.dataset import Rows
 from training.impressions import Impressions, load
 from training.lists import Lists
 from training.loop import Batch, LoopSettings, fit, place, seed_everything, shuffled
-from training.models.ranker import Range, Ranker, Regularisation
+from training.models.ranker import TOP, Inputs, Range, Ranker, Regularisation, Top
 from training.models.rankers import RANKERS
 from training.ranking_bundle import write_bundle
 from training.ranking_loss import LossWeights, loss_of
@@ -44,6 +44,7 @@ class RankingSettings:
     calibration: Kind = "platt"
     loop: LoopSettings = field(default_factory=lambda: LoopSettings(epochs=2, lr=3e-3, weight_decay=1e-2))
     regularisation: Regularisation = field(default_factory=Regularisation)
+    top: Top = TOP  # widths of the hidden layers: what most of a candidate's time goes into
     loss: LossWeights = field(default_factory=LossWeights)
     moments: int = 128
     threads: int = 0  # of torch; 0: its own choice
@@ -110,14 +111,15 @@ def fit_ranker(impressions: Impressions, settings: RankingSettings, progress: Pr
     settings = paced(settings, len(impressions.rank))
     lists, loop = impressions.rank, settings.loop
     seed_everything(loop.seed)
-    model = make_model(impressions, settings.model, settings.regularisation)
+    model = make_model(impressions, settings)
     scale = float(model.value_scale)
 
     def batches(epoch: int, rank: int, world: int) -> Iterator[Batch]:
         for moments in shuffled(len(lists), settings.moments, loop.seed, epoch, rank, world):
             yield batch_of(impressions, lists, moments, scale)
 
-    run = f"{settings.model} {impressions.facts['key']} {settings.moments} {settings.regularisation} {settings.loss}"
+    shape = f"{settings.model} {settings.top} {settings.regularisation}"
+    run = f"{shape} {impressions.facts['key']} {settings.moments} {settings.loss}"
     fit(
         model,
         batches,
@@ -129,17 +131,17 @@ def fit_ranker(impressions: Impressions, settings: RankingSettings, progress: Pr
     return model
 
 
-def make_model(impressions: Impressions, name: str, regularisation: Regularisation) -> Ranker:
-    """An untrained ranker of this name that predicts the base rates."""
+def make_model(impressions: Impressions, settings: RankingSettings) -> Ranker:
+    """An untrained ranker that predicts the base rates."""
     lists, schemas = impressions.rank, impressions.schemas
-    model = RANKERS[name].make(
+    inputs = Inputs(
         schemas.user,
         schemas.item,
         Range.of(lists.user_numbers),
         Range.of(impressions.item_numbers),
         lists.candidates,
-        regularisation,
     )
+    model = RANKERS[settings.model].make(inputs, settings.regularisation, settings.top)
     clicks, converts = float(lists.click.sum()), float(lists.convert.sum())
     worth = float(lists.value[lists.click].mean()) if clicks else 0.0
     with torch.no_grad():

@@ -73,9 +73,9 @@ def test_corners_follow_an_error_that_no_slope_mends() -> None:
     """Unlikely rows are believed far too likely, likely ones are right."""
     errors = {}
     for kind in KINDS:
-        logits, *labels = draw(80_000, seed=7)
+        logits, *labels = draw(50_000, seed=7)
         fitted = fit_calibration(bent(logits), *labels, SCALE, kind)
-        logits, *labels = draw(80_000, seed=8)
+        logits, *labels = draw(50_000, seed=8)
         heads = fitted.heads(bent(logits), SCALE)
         errors[kind] = [calibration_error(heads[:, head], happened) for head, happened in enumerate(labels)]
     assert errors["isotonic"][0] < 0.6 * errors["platt"][0]

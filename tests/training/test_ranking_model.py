@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.bundles import SOURCES, make_items, make_user, make_views
 from training.models import dcn_v2
 from training.models.dcn_v2 import DcnV2
-from training.models.ranker import Range, Ranker, Regularisation, forgotten, starts
+from training.models.ranker import Inputs, Range, Ranker, Regularisation, forgotten, starts
 from training.models.rankers import RANKERS
 from winnow.features import (
     RANKER_ITEM,
@@ -46,7 +46,7 @@ def make_model(
     raw = np.random.default_rng(seed).gamma(1.0, 3.0, (100, C)).astype(np.float32)
     raw[:, -1] = 0.0  # a source that never spoke
     ranges = Range.of(user.encode(USER_VIEWS)[1]), Range.of(item.encode(ITEM_VIEWS)[1])
-    model = RANKERS[name].make(user, item, *ranges, raw, Regularisation(init_std=0.3)).eval()
+    model = RANKERS[name].make(Inputs(user, item, *ranges, raw), Regularisation(init_std=0.3)).eval()
     with torch.no_grad():
         for zero in (p for p in model.parameters() if not p.any()):
             zero.normal_(std=0.1)

@@ -13,17 +13,14 @@ the state would be too large to keep per item. Shapes as in `training.models.sum
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.models.graph import Graph
-from training.models.ranker import Range, Regularisation
+from training.models.ranker import TOP, Inputs, Regularisation, Top
 from training.models.ranker_graphs import array
 from training.models.summed import Part, SummedRanker
-from winnow.features import Schema
 
 LAYERS, RANK = 2, 16
 START = 0.1  # of the matrices, over √width: crosses begin small beside what they are added to
@@ -32,16 +29,8 @@ START = 0.1  # of the matrices, over √width: crosses begin small beside what t
 class DcnV2(SummedRanker):
     name = "dcn_v2"
 
-    def __init__(
-        self,
-        user: Schema,
-        item: Schema,
-        user_numbers: Range,
-        item_numbers: Range,
-        candidates: npt.NDArray[np.float32],
-        regularisation: Regularisation = Regularisation(),
-    ) -> None:
-        super().__init__(user, item, user_numbers, item_numbers, candidates, regularisation)
+    def __init__(self, inputs: Inputs, regularisation: Regularisation, top: Top = TOP) -> None:
+        super().__init__(inputs, regularisation, top)
         self.up = nn.Parameter(torch.randn(LAYERS, self.width, RANK) * START)  # U
         self.down = nn.Parameter(torch.randn(LAYERS, self.width, RANK) / self.width**0.5)  # V
         self.bias = nn.Parameter(torch.zeros(LAYERS, self.width))

@@ -11,31 +11,21 @@ the embeddings (a linear map of them), not kept in a second table. Shapes as in 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.models.graph import Graph
-from training.models.ranker import EMBEDDING, Range, Regularisation
+from training.models.ranker import EMBEDDING, TOP, Inputs, Regularisation, Top
 from training.models.ranker_graphs import array
 from training.models.summed import Part, SummedRanker
-from winnow.features import Schema
 
 
 class DeepFM(SummedRanker):
     name = "deepfm"
 
-    def __init__(
-        self,
-        user: Schema,
-        item: Schema,
-        user_numbers: Range,
-        item_numbers: Range,
-        candidates: npt.NDArray[np.float32],
-        regularisation: Regularisation = Regularisation(),
-    ) -> None:
-        super().__init__(user, item, user_numbers, item_numbers, candidates, regularisation)
+    def __init__(self, inputs: Inputs, regularisation: Regularisation, top: Top = TOP) -> None:
+        super().__init__(inputs, regularisation, top)
         self.number_vectors = nn.Parameter(torch.randn(self.all_numbers, EMBEDDING) * regularisation.init_std)
         self.order_one = nn.Parameter(torch.zeros(3, self.width))
         self.order_two = nn.Parameter(torch.full((3,), EMBEDDING**-0.5))  # of each head

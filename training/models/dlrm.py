@@ -9,13 +9,11 @@ only the person decides, what only the item decides, and what needs both. `user`
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.models.ranker import EMBEDDING, HIDDEN, Range, Ranker, Regularisation
-from winnow.features import Schema
+from training.models.ranker import EMBEDDING, TOP, Inputs, Ranker, Regularisation, Top
 
 BOTTOM = (512, 256)
 
@@ -25,30 +23,22 @@ class Dlrm(Ranker):
 
     name = "dlrm"
 
-    def __init__(
-        self,
-        user: Schema,
-        item: Schema,
-        user_numbers: Range,
-        item_numbers: Range,
-        candidates: npt.NDArray[np.float32],
-        regularisation: Regularisation = Regularisation(),
-    ) -> None:
-        super().__init__(user, item, user_numbers, item_numbers, candidates, regularisation)
+    def __init__(self, inputs: Inputs, regularisation: Regularisation, top: Top = TOP) -> None:
+        super().__init__(inputs, regularisation, top)
         self.bottom = nn.Sequential(
-            nn.Linear(len(user_numbers.low), BOTTOM[0]),
+            nn.Linear(len(inputs.user_numbers.low), BOTTOM[0]),
             nn.ReLU(),
             nn.Linear(BOTTOM[0], BOTTOM[1]),
             nn.ReLU(),
             nn.Linear(BOTTOM[1], EMBEDDING),
         )
         self.U, self.I = len(self.user_side.columns) + 1, len(self.item_side.columns)
-        self._place_inputs(len(item_numbers.low), candidates.shape[1])
-        self._make_top(self.inputs)
+        self._place_inputs(len(inputs.item_numbers.low), inputs.candidates.shape[1])
+        self._make_top(self.width)
 
     @property
     def sizes(self) -> dict[str, int]:
-        return {"user_vectors": self.U, "item_vectors": self.I, "embedding": EMBEDDING, "hidden": HIDDEN}
+        return {"user_vectors": self.U, "item_vectors": self.I, "embedding": EMBEDDING, "hidden": self.hidden_width}
 
     def _place_inputs(self, item_numbers: int, candidates: int) -> None:
         """Which columns of the first layer's input belong to which part.
@@ -64,7 +54,7 @@ class Dlrm(Ranker):
         meet = np.empty((self.I, self.U), np.int64)  # the order in which `cross` computes its dots
         both = ~of_user & ~of_item
         meet[right[both] - self.U, left[both]] = pair[both]
-        self.inputs = int(EMBEDDING + len(left) + item_numbers + candidates)
+        self.width = int(EMBEDDING + len(left) + item_numbers + candidates)
         index = {
             "pairs": np.stack([left, right]),
             "user_pairs": np.stack([left[of_user], right[of_user]]),
@@ -85,24 +75,24 @@ class Dlrm(Ranker):
         return torch.cat([self.embed(self.user_side, ids), dense.unsqueeze(1)], dim=1)
 
     def user(self, ids: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """(b, W), (b, D) → vectors (b, U, 64), hidden (b, 256): the person's part of the first layer, and its bias."""
+        """(b, W), (b, D) → vectors (b, U, 64), hidden (b, H): the person's part of the first layer, and its bias."""
         vectors = self.user_vectors(ids, numbers)
         own = torch.cat([vectors[:, -1], dots(vectors, self.user_pairs)], dim=1)
         return vectors, F.linear(own, self.first.weight[:, self.user_columns], self.user_bias())
 
     def item(self, ids: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, W), (n, D) → vectors (n, I, 64), hidden (n, 256): the item's part of the first layer."""
+        """(n, W), (n, D) → vectors (n, I, 64), hidden (n, H): the item's part of the first layer."""
         vectors = self.embed(self.item_side, ids)
         own = torch.cat([dots(vectors, self.item_pairs), self.item_side.clip(numbers)], dim=1)
         return vectors, F.linear(own, self.first.weight[:, self.item_columns])
 
     def user_bias(self) -> Tensor:
-        """(256,): the first layer's, as it must be for candidate numbers that are not centred."""
+        """(H,): the first layer's, as it must be for candidate numbers that are not centred."""
         bias: Tensor = self.first.bias - self.first.weight[:, self.place] @ (self.candidate_mean / self.candidate_std)
         return bias
 
     def cross_weight(self) -> Tensor:
-        """(256, I·U + C): the first layer's for dots in `cross`'s order and raw candidate numbers."""
+        """(H, I·U + C): the first layer's for dots in `cross`'s order and raw candidate numbers."""
         dots_, place = self.first.weight[:, self.meet], self.first.weight[:, self.place]
         return torch.cat([dots_, place / self.candidate_std], dim=1)
 
@@ -114,7 +104,7 @@ class Dlrm(Ranker):
         item_hidden: Tensor,
         candidates: Tensor,
     ) -> Tensor:
-        """(b, U, 64), (b, 256), (b, n, I, 64), (b, n, 256), (b, n, C) raw → logits (b, n, 3)."""
+        """(b, U, 64), (b, H), (b, n, I, 64), (b, n, H), (b, n, C) raw → logits (b, n, 3)."""
         b, n = candidates.shape[:2]
         met = item_vectors.reshape(b, n * self.I, EMBEDDING) @ user_vectors.transpose(1, 2)
         both = torch.cat([met.reshape(b, n, self.I * self.U), self.clip_candidates(candidates)], dim=2)

@@ -14,7 +14,7 @@ from torch import nn
 
 from training.models.dlrm import Dlrm
 from training.models.graph import Graph
-from training.models.ranker import EMBEDDING, HIDDEN
+from training.models.ranker import EMBEDDING
 from training.models.ranker_graphs import (
     array,
     clipped,
@@ -60,7 +60,7 @@ def write_cross(model: Dlrm, file: Path) -> None:
     met = g.op("MatMul", g.op("Reshape", "item_vectors", g.shape(0, -1, EMBEDDING)), people)
     place = g.op("Reshape", clipped_candidates(g, model), g.shape(-1, len(model.candidate_low)))
     both = g.op("Concat", g.op("Reshape", met, g.shape(-1, model.I * model.U)), place, axis=1)
-    hidden = g.linear(both, array(model.cross_weight()), met_hidden(g, HIDDEN))
+    hidden = g.linear(both, array(model.cross_weight()), met_hidden(g, model))
     save_cross(g, model, top(g, model, hidden), file)
 
 

@@ -6,7 +6,7 @@ ranker's own affair: vectors and a hidden layer of the `sizes` that it names (do
 
 Three logits: z0 of P(click), z1 of P(convert | click) (ESMM, Ma et al., 2018, arXiv:1804.07931), z2 of the value of an
 act, a softplus in units of `value_scale`. Shapes: b people, n candidates, m rows of either, W id columns and D numbers
-of a side, C candidate numbers, U and I vectors of E a side.
+of a side, C candidate numbers, U and I vectors of E a side, H the width of the first hidden layer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from torch import Tensor, nn
 from winnow.features import Schema, Vocabulary
 
 # On ml-1m a top of 256 and 128 beats one of 512 and 256 in AUC and log loss, at 40 % of its cost (training/LOG.md).
-EMBEDDING, HIDDEN, SECOND = 64, 256, 128
+EMBEDDING = 64
+Top = tuple[int, int]
+TOP: Top = (256, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,18 @@ class Range:
         return cls(numbers.min(axis=0), numbers.max(axis=0))
 
 
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a ranker is made to read. `candidates` (m, C) are raw candidate numbers of training rows: their scales and
+    ranges enter the model."""
+
+    user: Schema
+    item: Schema
+    user_numbers: Range
+    item_numbers: Range
+    candidates: npt.NDArray[np.float32]
+
+
 class Side(nn.Module):
     """What one side of the model reads: id columns as rows of the shared table, and clipped numbers."""
 
@@ -69,26 +83,18 @@ class Ranker(nn.Module, ABC):
 
     name: ClassVar[str]
 
-    def __init__(
-        self,
-        user: Schema,
-        item: Schema,
-        user_numbers: Range,
-        item_numbers: Range,
-        candidates: npt.NDArray[np.float32],
-        regularisation: Regularisation = Regularisation(),
-    ) -> None:
-        """`candidates` (m, C) are raw candidate numbers of training rows: their scales and ranges enter the model."""
+    def __init__(self, inputs: Inputs, regularisation: Regularisation, top: Top = TOP) -> None:
+        """`top` is the width of the two hidden layers."""
         super().__init__()
-        self.regularisation = regularisation
-        self.vocabularies = tables(user, item)
+        self.regularisation, self.hidden_width, self.second_width = regularisation, *top
+        self.vocabularies = tables(inputs.user, inputs.item)
         start = starts(self.vocabularies)
-        self.user_side = Side(user, start, user_numbers)
-        self.item_side = Side(item, start, item_numbers)
+        self.user_side = Side(inputs.user, start, inputs.user_numbers)
+        self.item_side = Side(inputs.item, start, inputs.item_numbers)
         self.table = nn.Embedding(sum(map(len, self.vocabularies.values())), EMBEDDING)
         nn.init.normal_(self.table.weight, std=regularisation.init_std)
         self.register_buffer("forgotten", torch.from_numpy(forgotten(self.vocabularies)), persistent=False)
-        self._scale_candidates(candidates)
+        self._scale_candidates(inputs.candidates)
 
     def _scale_candidates(self, raw: npt.NDArray[np.float32]) -> None:
         low, high = raw.min(axis=0), raw.max(axis=0)
@@ -100,9 +106,9 @@ class Ranker(nn.Module, ABC):
 
     def _make_top(self, inputs: int) -> None:
         """The layers above `inputs` columns, and a calibration that changes nothing."""
-        self.first = nn.Linear(inputs, HIDDEN)
-        self.second = nn.Linear(HIDDEN, SECOND)
-        self.heads = nn.Linear(SECOND, 3)
+        self.first = nn.Linear(inputs, self.hidden_width)
+        self.second = nn.Linear(self.hidden_width, self.second_width)
+        self.heads = nn.Linear(self.second_width, 3)
         self.register_buffer("value_scale", torch.ones(()))
         self.register_buffer("slopes", torch.ones(3))  # calibration (training/calibration.py)
         self.register_buffer("shifts", torch.zeros(3))
@@ -118,11 +124,11 @@ class Ranker(nn.Module, ABC):
 
     @abstractmethod
     def user(self, ids: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """(b, W), (b, D) → vectors (b, U, E), hidden (b, 256): what only the person decides."""
+        """(b, W), (b, D) → vectors (b, U, E), hidden (b, H): what only the person decides."""
 
     @abstractmethod
     def item(self, ids: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, W), (n, D) → vectors (n, I, E), hidden (n, 256): what only the item decides."""
+        """(n, W), (n, D) → vectors (n, I, E), hidden (n, H): what only the item decides."""
 
     @abstractmethod
     def cross(
@@ -133,7 +139,7 @@ class Ranker(nn.Module, ABC):
         item_hidden: Tensor,
         candidates: Tensor,
     ) -> Tensor:
-        """(b, U, E), (b, 256), (b, n, I, E), (b, n, 256), (b, n, C) raw → logits (b, n, 3)."""
+        """(b, U, E), (b, H), (b, n, I, E), (b, n, H), (b, n, C) raw → logits (b, n, 3)."""
 
     @abstractmethod
     def plain(
@@ -159,7 +165,7 @@ class Ranker(nn.Module, ABC):
         return scaled
 
     def top(self, hidden: Tensor) -> Tensor:
-        """First hidden layer before its ReLU (…, 256) → logits (…, 3)."""
+        """First hidden layer before its ReLU (…, H) → logits (…, 3)."""
         hidden = self.thin(F.relu(hidden))
         logits: Tensor = self.heads(self.thin(F.relu(self.second(hidden))))
         return logits

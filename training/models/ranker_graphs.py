@@ -85,14 +85,14 @@ def clipped_candidates(g: Graph, model: Ranker) -> str:
     return g.clip("candidates", array(model.candidate_low), array(model.candidate_high))
 
 
-def met_hidden(g: Graph, width: int) -> str:
+def met_hidden(g: Graph, model: Ranker) -> str:
     """The person's and the items' part of the first layer, (b, n, k) + (b, k), as (b · n, k)."""
     both = g.op("Add", "item_hidden", g.op("Unsqueeze", "user_hidden", g.shape(1)))
-    return g.op("Reshape", both, g.shape(-1, width))
+    return g.op("Reshape", both, g.shape(-1, model.hidden_width))
 
 
 def top(g: Graph, model: Ranker, hidden: str, added: str = "") -> str:
-    """First hidden layer before its ReLU (m, 256) → fair logits (m, 3), but for the bends of their calibration; `added`
+    """First hidden layer before its ReLU (m, H) → fair logits (m, 3), but for the bends of their calibration; `added`
     (m, 3) are raw logits from elsewhere."""
     slopes, shifts = array(model.slopes), array(model.shifts)
     hidden = g.op("Relu", hidden)

@@ -15,14 +15,12 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from training.models.graph import Graph
-from training.models.ranker import EMBEDDING, HIDDEN, Range, Ranker, Regularisation, Side
+from training.models.ranker import EMBEDDING, TOP, Inputs, Ranker, Regularisation, Side, Top
 from training.models.ranker_graphs import (
     array,
     clipped,
@@ -34,7 +32,6 @@ from training.models.ranker_graphs import (
     save_side,
     top,
 )
-from winnow.features import Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +46,12 @@ class Part:
 class SummedRanker(Ranker):
     """A subclass says what a state is (`state`, `finish`), and the same without one (`textbook`)."""
 
-    def __init__(
-        self,
-        user: Schema,
-        item: Schema,
-        user_numbers: Range,
-        item_numbers: Range,
-        candidates: npt.NDArray[np.float32],
-        regularisation: Regularisation = Regularisation(),
-    ) -> None:
-        super().__init__(user, item, user_numbers, item_numbers, candidates, regularisation)
+    def __init__(self, inputs: Inputs, regularisation: Regularisation, top: Top = TOP) -> None:
+        super().__init__(inputs, regularisation, top)
         sizes = [(len(side.columns), len(side.low)) for side in (self.user_side, self.item_side)]
         self.parts: list[Part] = []
         width = numbers = 0
-        for ids, own in (*sizes, (0, candidates.shape[1])):
+        for ids, own in (*sizes, (0, inputs.candidates.shape[1])):
             ends = width + ids * EMBEDDING + own
             self.parts.append(Part(slice(width, ends), ids, slice(numbers, numbers + own)))
             width, numbers = ends, numbers + own
@@ -104,7 +93,7 @@ class SummedRanker(Ranker):
 
     @property
     def sizes(self) -> dict[str, int]:
-        return {"user_vectors": 1, "item_vectors": 1, "embedding": self.state_size, "hidden": HIDDEN}
+        return {"user_vectors": 1, "item_vectors": 1, "embedding": self.state_size, "hidden": self.hidden_width}
 
     def fields(self, side: Side, ids: Tensor, numbers: Tensor) -> Tensor:
         """(m, W), (m, D) → that side's part of x."""
@@ -166,7 +155,7 @@ def write_side(model: SummedRanker, which: int, file: Path) -> None:
 def write_cross(model: SummedRanker, file: Path) -> None:
     g, part = Graph("cross"), model.parts[2]
     x = g.op("Reshape", scaled_nodes(g, model), g.shape(-1, len(model.candidate_low)))
-    hidden = g.linear(x, array(model.first.weight)[:, part.columns], met_hidden(g, HIDDEN))
+    hidden = g.linear(x, array(model.first.weight)[:, part.columns], met_hidden(g, model))
     sides = g.op("Add", "item_vectors", g.op("Unsqueeze", "user_vectors", g.shape(1)))
     state = g.op("Add", g.op("Reshape", sides, g.shape(-1, model.state_size)), model.state_nodes(g, part, x))
     save_cross(g, model, top(g, model, hidden, model.finish_nodes(g, state)), file)

@@ -28,7 +28,8 @@ def some(item_ids: list[str]) -> Candidates:
 
 def test_what_somebody_did_with_a_candidate_by_hand() -> None:
     """Acts on a, b, a, c; asked a day and a half after the last."""
-    numbers = acted_numbers(strings(["c", "never", "a", "b"]), view(make_user("u", ["a", "b", "a", "c"]), 4.5))
+    person = make_user("u", ["a", "b", "a", "c"], seen=strings(["b", "a", "c"]))
+    numbers = acted_numbers(strings(["c", "never", "a", "b"]), view(person, 4.5))
     assert numbers["acted:count"] == pytest.approx([math.log(2), 0.0, math.log(3), math.log(2)])
     assert numbers["acted:order"] == pytest.approx([recency(0), 0.0, recency(1), recency(2)])
     assert numbers["acted:days"] == pytest.approx([recency(1.5), 0.0, recency(2.5), recency(3.5)])
