@@ -40,15 +40,15 @@ MEASURED = 4  # whole lists scored at a time: what they need stays in the cache
 class RankingSettings:
     """How to train the ranker; a batch is `moments` lists. `model` is one of `RANKERS`."""
 
-    model: str = "dlrm"
-    calibration: Kind = "platt"
     loop: LoopSettings = field(default_factory=lambda: LoopSettings(epochs=2, lr=3e-3, weight_decay=1e-2))
     regularisation: Regularisation = field(default_factory=Regularisation)
-    top: Top = TOP  # widths of the hidden layers: what most of a candidate's time goes into
     loss: LossWeights = field(default_factory=LossWeights)
     moments: int = 128
     threads: int = 0  # of torch; 0: its own choice
     least_steps: int = 0  # taken also on few lists, by smaller batches and more epochs (`paced`)
+    model: str = "dlrm"
+    top: Top = TOP  # widths of the hidden layers: what most of a candidate's time goes into
+    calibration: Kind = "platt"
 
 
 LEAST_STEPS, MOST_EPOCHS = 300, 10

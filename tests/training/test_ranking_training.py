@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit
+from typer.testing import CliRunner
 
+from cli.main import app
 from services.ranking.bundle import load as load_for_serving
 from tests.training.worlds import ShuffledRetrieval, colour_world
 from training import train_ranking
@@ -197,3 +199,10 @@ def test_small_batches_and_many_epochs_that_were_asked_for_stay() -> None:
     small = RankingSettings(loop=LoopSettings(epochs=30), moments=8, least_steps=300)
     assert train_ranking.paced(small, 1_000) == small
     assert train_ranking.paced(QUICK, 10) == QUICK
+
+
+@pytest.mark.parametrize(("kind", "option"), [("ranking", "--model"), ("retrieval", "--fusion")])
+def test_a_model_that_there_is_not_is_refused_before_any_work(kind: str, option: str, tmp_path: Path) -> None:
+    refused = CliRunner().invoke(app, ["train", kind, "--home", str(tmp_path / "nowhere"), option, "perceptron"])
+    assert refused.exit_code == 2
+    assert not (tmp_path / "nowhere").exists()
