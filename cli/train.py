@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -28,19 +27,14 @@ Promote = Annotated[
 ]
 
 
-class Calibration(StrEnum):
-    """`training.calibration`, by name."""
-
-    PLATT = "platt"
-    ISOTONIC = "isotonic"
-
-
 Fusion = Annotated[
     str,
     typer.Option("--fusion", help="Mix an item's id, words and the rest by concat, weighted, attention or gated."),
 ]
 RankerName = Annotated[str, typer.Option("--model", help="dlrm, dcn_v2 or deepfm.")]
-Calibrated = Annotated[Calibration, typer.Option("--calibration", help="How logits become probabilities.")]
+Calibrated = Annotated[
+    Literal["platt", "isotonic"], typer.Option("--calibration", help="How logits become probabilities.")
+]
 
 
 @dataclass(frozen=True)
@@ -94,7 +88,7 @@ def ranking(
     data: Data = "ml-100k",
     home: HomeOption = None,
     model: RankerName = "dlrm",
-    calibration: Calibrated = Calibration.PLATT,
+    calibration: Calibrated = "platt",
     preset: Preset = "quick",
     seed: Seed = 0,
     promote: Promote = False,
@@ -104,7 +98,7 @@ def ranking(
     """The ranker, on what the champion of retrieval would have shown."""
     check_ranker(model)
     plan = planned(home_of(data, home), preset, seed, promote, mlflow, as_json)
-    plan.workshop.ranker, plan.workshop.calibration = model, calibration.value
+    plan.workshop.ranker, plan.workshop.calibration = model, calibration
     over = champion_bundle(plan.registry, "retrieval")
     with bars(disable=as_json) as progress:
         shown = plan.workshop.impressions(over, progress)

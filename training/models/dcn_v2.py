@@ -27,6 +27,8 @@ START = 0.1  # of the matrices, over √width: crosses begin small beside what t
 
 
 class DcnV2(SummedRanker):
+    """A state is the coefficients of the recursion above, in the order that `coefficients` says."""
+
     name = "dcn_v2"
 
     def __init__(self, inputs: Inputs, regularisation: Regularisation, top: Top = TOP) -> None:

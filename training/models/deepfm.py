@@ -22,6 +22,8 @@ from training.models.summed import Part, SummedRanker
 
 
 class DeepFM(SummedRanker):
+    """A state is Σ v (64), then what a part adds to each logit by itself: first order, and − ½ Σ |v|²."""
+
     name = "deepfm"
 
     def __init__(self, inputs: Inputs, regularisation: Regularisation, top: Top = TOP) -> None:
