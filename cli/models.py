@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ class Workshop:
     purpose: Purpose = "serve"
     preset: str = "quick"
     seed: int = 0
+    index: str = "auto"  # kind of retrieval's vector index
     steps: list[Done] = field(default_factory=list)  # what was done or skipped, in order
     extent: Extent | None = None  # how far the home's logs are read; None: to their ends
     _rewound: dict[tuple[str, bytes], Bundle] = field(default_factory=dict)
@@ -59,7 +60,8 @@ class Workshop:
     @property
     def name(self) -> str:
         """Tells the runs of one home apart."""
-        return f"{self.purpose}-{self.preset}-{self.seed}"
+        kind = "" if self.index == "auto" else f"-{self.index}"
+        return f"{self.purpose}-{self.preset}-{self.seed}{kind}"
 
     def retrieval(self, progress: Progress) -> Bundle:
         """The retrieval bundle, trained unless it is here."""
@@ -67,7 +69,7 @@ class Workshop:
         def work() -> Bundle:
             from training.train_retrieval import preset, train
 
-            settings = preset(self.preset, self.home, self.seed)
+            settings = replace(preset(self.preset, self.home, self.seed), index=self.index)
             return trained(train(self.dataset, self.parts, settings, self.home / "bundles", progress))
 
         return self._bundle("retrieval", work)

@@ -29,7 +29,7 @@ from training.retrieval_tables import (
     write_stats,
 )
 from training.sequences import Sequences
-from training.vector_index import write_index
+from training.vector_index import AUTO, write_index
 from winnow.acts import TYPES
 from winnow.artifacts import Bundle, seal, write_vocabularies
 from winnow.features import Ints, Schema
@@ -56,7 +56,14 @@ class Trained:
 
 
 def write_bundle(
-    dataset: Dataset, trained: Trained, target: Path, *, neighbours: int, metrics: Mapping[str, float], seed: int
+    dataset: Dataset,
+    trained: Trained,
+    target: Path,
+    *,
+    neighbours: int,
+    metrics: Mapping[str, float],
+    seed: int,
+    index: str = AUTO,
 ) -> Bundle:
     """Write and seal; the bundle is `target/<its id>`. What lay there under that id stays: it is the same."""
     path = target / ".retrieval"
@@ -70,7 +77,8 @@ def write_bundle(
     samples |= write_user_tower(path, trained, vectors)
     np.savez(path / "samples.npz", **samples)  # type: ignore[arg-type]
     probes = user_inputs(trained.every, spread(len(trained.every.acts), PROBES), vectors)
-    index = write_index(path, vectors, OnnxModel(path / "user_tower.onnx", threads=2).run(probes)["vector"])
+    people = OnnxModel(path / "user_tower.onnx", threads=2).run(probes)["vector"]
+    searched = write_index(path, vectors, people, asked=index)
     write_items(path, dataset.items, vectors)
     write_neighbours(path, dataset, trained.known, neighbours)
     stats_at = write_stats(path, dataset, trained.known)
@@ -83,7 +91,7 @@ def write_bundle(
         "value_std": trained.known.values.std,
         "stats_at": stats_at,
         "items": len(dataset.items),
-        "index": index,
+        "index": searched,
         "neighbours": neighbours,
         "clock": dataset.clock,
     }

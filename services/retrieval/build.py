@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from functools import partial
 
-from services.retrieval.bundle import load
+from services.retrieval.bundle import Indexed, load
+from services.retrieval.indexes.stored import read_index
 from services.retrieval.merge import blends_of
 from services.retrieval.model import Model
 from services.retrieval.service import RetrievalService
@@ -55,15 +56,26 @@ def host_of(settings: Settings) -> ModelHost:
     return triton_host(settings) if settings.triton_address else InProcess()
 
 
-def load_bundle(service: RetrievalService, bundle: Bundle, host: ModelHost | None = None) -> Model:
+def indexed_by(settings: Settings) -> Indexed:
+    """Where vectors are searched: in this process, on its GPU, or in the Milvus that the settings name."""
+    if not settings.milvus_uri:
+        return partial(read_index, gpu=settings.retrieval_gpu)
+    from services.retrieval.indexes.milvus import in_milvus  # its client is an extra of its own
+
+    return in_milvus(settings.milvus_uri, settings.milvus_token)
+
+
+def load_bundle(
+    service: RetrievalService, bundle: Bundle, host: ModelHost | None = None, indexed: Indexed = read_index
+) -> Model:
     """A bundle ready to be used by this service, in this process where no host is named; BundleRefused with the
     reason. Takes seconds: run it in a thread."""
-    return service.load(load(bundle, host or InProcess()))
+    return service.load(load(bundle, host or InProcess(), indexed))
 
 
 async def follow(settings: Settings, service: RetrievalService) -> None:
     """Keep the service on the registry's champion, for ever."""
     registry = MlflowRegistry(settings.registry_uri, settings.home / "state" / "bundles")
     with closing(host_of(settings)) as host:
-        beside = partial(load_bundle, service, host=host)
+        beside = partial(load_bundle, service, host=host, indexed=indexed_by(settings))
         await follow_bundle(registry, "retrieval", beside, service.use, settings.bundle_every_s)

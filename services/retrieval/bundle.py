@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.retrieval.index import VectorIndex, read_index
+from services.retrieval.indexes import VectorIndex
+from services.retrieval.indexes.stored import read_index
 from winnow.artifacts import Bundle
 from winnow.errors import BundleRefused
 from winnow.features import Ints, Schema
@@ -51,16 +52,20 @@ class RetrievalBundle:
     recent: npt.NDArray[np.float64]
 
 
-def load(bundle: Bundle, host: ModelHost) -> RetrievalBundle:
-    """Read the files of an opened bundle, load its models on `host` and check both; BundleRefused with the reason.
-    What else the host raises says nothing about the bundle."""
+Indexed = Callable[[Path, Floats], VectorIndex]
+"""A bundle's index file and vectors → what searches them."""
+
+
+def load(bundle: Bundle, host: ModelHost, indexed: Indexed = read_index) -> RetrievalBundle:
+    """Read the files of an opened bundle, load its models on `host`, its vectors by `indexed`, and check them;
+    BundleRefused with the reason. What else host and index raise says nothing about the bundle."""
     try:
-        return _load(bundle, host)
+        return _load(bundle, host, indexed)
     except (KeyError, ValueError, TypeError, OSError, pa.ArrowException) as wrong:
         raise BundleRefused(f"{bundle.path.name}: {type(wrong).__name__}: {wrong}") from wrong
 
 
-def _load(bundle: Bundle, host: ModelHost) -> RetrievalBundle:
+def _load(bundle: Bundle, host: ModelHost, indexed: Indexed) -> RetrievalBundle:
     facts, vocabularies = bundle.facts, bundle.vocabularies()
     dim, items = int(facts["dim"]), int(facts["items"])
     require(int(facts["history"]) == HISTORY, f"reads a history of {facts['history']}, this release keeps {HISTORY}")
@@ -88,7 +93,7 @@ def _load(bundle: Bundle, host: ModelHost) -> RetrievalBundle:
         item_ids=item_ids,
         digests=column(bundle, "item_digests.npy", np.uint64, (items,)),
         vectors=vectors,
-        index=read_index(bundle.file("index.faiss"), vectors),
+        index=indexed(bundle.file("index.faiss"), vectors),
         follows=read_neighbours(bundle, "follows", items),
         together=read_neighbours(bundle, "together", items),
         count=count,

@@ -27,6 +27,9 @@ class Settings(TritonSettings, ServingSettings):
     retrieval_address: Address = "127.0.0.1:50052"
     retrieval_threads: int = Field(1, ge=1, le=256, description="searches at a time, each on one core")
     retrieval_max_waiting: int = Field(256, ge=1, description="calls at once before more are refused")
+    retrieval_gpu: bool = Field(False, description="vectors are searched on the first GPU")
+    milvus_uri: str = Field("", description="http://host:19530 of a Milvus that searches vectors; empty: this process")
+    milvus_token: str = Field("", repr=False, description="user:password or API key of that Milvus")
     retrieval_shares: Mapping[str, float] = {
         "tower": 0.5,
         "sequence": 0.2,
