@@ -85,11 +85,12 @@ def filled(kind: str, vectors: Floats) -> Any:
     """A FAISS index of this kind over the vectors, by inner product. The same vectors give the same index."""
     n, dim = vectors.shape
     index: Any = faiss.index_factory(dim, recipe(kind, n, dim), faiss.METRIC_INNER_PRODUCT)
-    cells = faiss.try_extract_index_ivf(index)
+    cells: Any = faiss.try_extract_index_ivf(index)
     if cells is not None:
         cells.cp.spherical, cells.cp.seed, cells.cp.niter = True, CELLS_SEED, ROUNDS
         cells.cp.max_points_per_centroid = POINTS_PER_CELL
-    for coded in (index, cells, faiss.downcast_index(getattr(index, "refine_index", None))):
+    finer: Any = faiss.downcast_index(index.refine_index) if kind == "ivf_pq" else index
+    for coded in (finer, cells):
         if hasattr(coded, "sq"):
             coded.sq.rangestat_arg = WIDER
     if kind.startswith("hnsw"):
@@ -130,29 +131,32 @@ def tuned(index: Any, kind: str, people: Floats, exact: Any) -> float:
     """Have the index look no farther than reaches the recall that its kind can have; returns what it reaches."""
     target = RECALL_CODED if kind in CODED else RECALL
     cells = faiss.try_extract_index_ivf(index)
-    if kind.startswith("hnsw"):
-        return widened(index, people, exact, target, lambda n: setattr(index.hnsw, "efSearch", n), LEAST_BREADTH)
-    if cells is None:
+
+    def reached() -> float:
         return recall_of(index, people, exact)
+
+    if kind.startswith("hnsw"):
+        return widened(index.hnsw, "efSearch", LEAST_BREADTH, MOST_BREADTH, reached, target)
+    if cells is None:
+        return reached()
     recall = 0.0
-    for more in MORE if kind == "ivf_pq" else (1,):
-        index.k_factor = more
-        recall = widened(index, people, exact, target, lambda n: setattr(cells, "nprobe", n), LEAST_PROBES)
+    for more in MORE if kind == "ivf_pq" else (0,):
+        if more:
+            index.k_factor = more
+        recall = widened(cells, "nprobe", LEAST_PROBES, MOST_PROBES, reached, target)
         if recall >= target:
             break
     return recall
 
 
-def widened(index: Any, people: Floats, exact: Any, target: float, widen: Callable[[int], None], least: int) -> float:
-    """Widen the search, twice as far each time, until it reaches the target or goes as far as is worth while."""
-    most = MOST_BREADTH if least == LEAST_BREADTH else MOST_PROBES
-    width, recall = least, 0.0
-    while True:
-        widen(width)
-        recall = recall_of(index, people, exact)
-        if recall >= target or width >= most:
-            return recall
-        width *= 2
+def widened(search: Any, width: str, least: int, most: int, reached: Callable[[], float], target: float) -> float:
+    """Widen a search, twice as far each time, until it reaches the target or goes as far as is worth while."""
+    for n in range(round(math.log2(most / least)) + 1):
+        setattr(search, width, least * 2**n)
+        recall = reached()
+        if recall >= target:
+            break
+    return recall
 
 
 def exact(vectors: Floats, people: Floats, k: int) -> Any:
@@ -162,7 +166,7 @@ def exact(vectors: Floats, people: Floats, k: int) -> Any:
 
 def recall_of(index: Any, people: Floats, exact: Any) -> float:
     """Share of each person's true k nearest that the index finds."""
-    k = exact.shape[1]
+    k = int(exact.shape[1])
     found = index.search(people, k)[1]
     hits = [len(np.intersect1d(a, b)) for a, b in zip(found, exact, strict=True)]
     return float(np.mean(hits)) / k

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
 
 from services.retrieval.bundle import Indexed, load
 from services.retrieval.indexes.stored import read_index
-from services.retrieval.merge import blends_of
+from services.retrieval.merge import Blend, blends_of
 from services.retrieval.model import Model
 from services.retrieval.service import RetrievalService
 from services.retrieval.settings import Settings
+from services.retrieval.sharded import Blends, ShardedRetrieval
 from services.retrieval.sources.again import Again
 from services.retrieval.sources.fresh import Fresh
 from services.retrieval.sources.item_to_item import ItemToItem
-from services.retrieval.sources.sequence import Sequence
+from services.retrieval.sources.sequence import Sequence as Following
 from services.retrieval.sources.text import Text
 from services.retrieval.sources.tower import Tower
 from services.retrieval.sources.trending import Trending
 from winnow.artifacts import Bundle
 from winnow.catalogue import Catalogue
 from winnow.inference import InProcess, ModelHost
+from winnow.ports import Retrieval
 from winnow.registry import MlflowRegistry
 from winnow.serving.bundles import follow_bundle
 from winnow.serving.model_host import triton_host
@@ -33,22 +36,31 @@ def build(settings: Settings, catalogue: Catalogue) -> RetrievalService:
     fresh, text = Fresh(catalogue), Text(catalogue)
     sources = (
         Tower(),
-        Sequence(settings.sequence_acts, settings.sequence_decay),
+        Following(settings.sequence_acts, settings.sequence_decay),
         ItemToItem(settings.item_to_item_acts, settings.item_to_item_decay),
         Trending(),
         fresh,
         text,
         Again(),
     )
-    blends = blends_of(
-        [source.name for source in sources],
-        settings.retrieval_shares,
-        settings.retrieval_weights,
-        settings.retrieval_floors,
-    )
+    blends = blends_by(settings)([source.name for source in sources])
     worker = Worker("retrieval", threads=settings.retrieval_threads, max_waiting=settings.retrieval_max_waiting)
     absorb = (fresh.absorb, text.absorb)
-    return RetrievalService(catalogue, sources, absorb, blends, worker)
+    return RetrievalService(catalogue, sources, absorb, blends, worker, settings.part)
+
+
+def build_sharded(settings: Settings, shards: Mapping[str, Retrieval]) -> ShardedRetrieval:
+    """The service over parts by name, near or far."""
+    return ShardedRetrieval(shards, blends_by(settings), settings.retrieval_shard_budget_ms / 1000)
+
+
+def blends_by(settings: Settings) -> Blends:
+    """How sources come together, by their names."""
+
+    def blends(names: Sequence[str]) -> list[Blend]:
+        return blends_of(names, settings.retrieval_shares, settings.retrieval_weights, settings.retrieval_floors)
+
+    return blends
 
 
 def host_of(settings: Settings) -> ModelHost:
@@ -70,7 +82,7 @@ def load_bundle(
 ) -> Model:
     """A bundle ready to be used by this service, in this process where no host is named; BundleRefused with the
     reason. Takes seconds: run it in a thread."""
-    return service.load(load(bundle, host or InProcess(), indexed))
+    return service.load(load(bundle, host or InProcess(), indexed, service.part))
 
 
 async def follow(settings: Settings, service: RetrievalService) -> None:

@@ -33,8 +33,16 @@ class FaissIndex:
         self._exact = index if exact is None else exact
         self._slots = Slots(index.ntotal)
         self._lock = ReadersWriter()
+        self._place: Rows | None = None
+
+    def keep(self, kept: Mask | None) -> None:
+        """Of a bundle's vectors only these are here, in their order; None: all. Said before anything is bound."""
+        self._place = None if kept is None else np.where(kept, np.cumsum(kept) - 1, -1)
 
     def bind(self, slots: Rows, rows: Rows) -> None:
+        if self._place is not None:
+            here = self._place[slots] >= 0
+            slots, rows = self._place[slots[here]], rows[here]
         with self._lock.writing():
             self._slots.bind(slots, rows)
 

@@ -57,14 +57,14 @@ def connected(uri: str, token: str = "") -> MilvusClient:
     return MilvusClient(uri=uri, token=token, timeout=TIMEOUT_S)
 
 
-def in_milvus(uri: str, token: str = "") -> Callable[[Path, Floats], MilvusIndex]:
+def in_milvus(uri: str, token: str = "") -> Callable[[Path, Floats, Mask | None], MilvusIndex]:
     """Puts a bundle's vectors into this Milvus, whatever its own index is. Connects when the first bundle comes."""
 
     @cache
     def client() -> MilvusClient:
         return connected(uri, token)
 
-    return lambda _, vectors: MilvusIndex(client(), vectors)
+    return lambda _file, vectors, _kept: MilvusIndex(client(), vectors)
 
 
 class MilvusIndex:
@@ -142,7 +142,8 @@ class MilvusIndex:
     def _widely(self, vector: Floats, k: int, chosen: Mask, wide: int) -> tuple[Floats, Rows]:
         if wide > WIDEST:
             return np.empty(0, np.float32), NO_ROWS
-        scores, rows = matching(*(column[None] for column in self._asked(vector, wide, "")), chosen, k)
+        scores, rows = self._asked(vector, wide, "")
+        scores, rows = matching(scores[None], rows[None], chosen, k)
         return scores[rows >= 0], rows[rows >= 0]
 
     def _compared(self, vector: Floats, k: int, rows: Rows) -> tuple[Floats, Rows]:

@@ -15,6 +15,7 @@ from services.retrieval.indexes.device import on_device
 from services.retrieval.indexes.exact import ExactIndex
 from services.retrieval.indexes.flat import ByteIndex, FaissIndex, FlatIndex, HalfIndex, lib
 from services.retrieval.indexes.graph import HnswIndex
+from winnow.catalogue import Mask
 from winnow.errors import BundleRefused
 from winnow.types import Floats
 
@@ -25,8 +26,9 @@ CHECKED = 64  # vectors of a file that are held against the bundle's
 ByKind = Callable[[Any], FaissIndex]
 
 
-def read_index(file: Path, vectors: Floats, *, gpu: bool = False) -> VectorIndex:
+def read_index(file: Path, vectors: Floats, kept: Mask | None = None, *, gpu: bool = False) -> VectorIndex:
     """A bundle's `index.faiss`; BundleRefused when it is no index over these vectors (N, d) by inner product. With
+    `kept` (N,), only those vectors stay in it. With
     `gpu`, whole vectors (flat, fp16, ivf) are searched on a card, and FailedPrecondition says where there is none."""
     index = from_file(file)
     made = index_of(index, file.name)
@@ -35,7 +37,14 @@ def read_index(file: Path, vectors: Floats, *, gpu: bool = False) -> VectorIndex
         raise BundleRefused(f"{file.name} holds {index.ntotal} vectors of {index.d}, {items} of {dim} are needed")
     if not holds(index, vectors):
         raise BundleRefused(f"{file.name} holds other vectors than item_vectors.npy")
-    return on_device(index) if gpu and made.kind in ("flat", "fp16", "ivf") else made
+    if kept is not None:
+        index.reset()  # what it learnt of the vectors stays
+        index.add(vectors[kept])
+        made = index_of(index, file.name)
+    if gpu and made.kind in ("flat", "fp16", "ivf"):
+        made = on_device(index)
+    made.keep(kept)
+    return made
 
 
 def restored(folder: Path) -> VectorIndex:
