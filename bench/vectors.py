@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -144,7 +145,7 @@ class Bench:
         rng = np.random.default_rng(2)
         n = len(self.world.vectors)
         for name, share in SHARES.items():
-            self.under(kind, name, index, lambda share=share: rng.random(n) < share)
+            self.under(kind, name, index, partial(chance, rng, n, share))
         clusters = int(self.world.cluster.max()) + 1
         self.under(kind, "clusters_1", index, lambda: (rng.random(clusters) < CLUSTERED)[self.world.cluster])
 
@@ -193,6 +194,10 @@ class Bench:
         self.figures.put(AIMS[2].name, min(fills))
 
 
+def chance(rng: np.random.Generator, n: int, share: float) -> Mask:
+    return rng.random(n) < share
+
+
 def best(vectors: Floats, person: Floats, mask: Mask, k: int) -> Rows:
     rows = np.flatnonzero(mask)
     near = vectors[rows] @ person if len(rows) < len(vectors) // 2 else (vectors @ person)[rows]
@@ -205,7 +210,7 @@ def recall(found: Rows, nearest: Rows) -> float:
 
 def table(bench: Bench, kinds: Sequence[str]) -> Table:
     shown = Table("index", title=f"{len(bench.world.vectors):,} × {DIM}, one core", title_justify="left")
-    columns = (
+    columns: tuple[str, ...] = (
         "build_cpu_s",
         "bytes_per_item",
         "k100.recall",

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.retrieval.indexes import VectorIndex
+from services.retrieval.indexes import VectorIndex, milvus
 from services.retrieval.indexes.flat import FaissIndex
 from services.retrieval.indexes.graph import HnswIndex
 from services.retrieval.indexes.stored import restored
@@ -20,7 +20,7 @@ from tests.bundles import CATEGORIES, make_items
 from tests.indexes import CLOSE, EVERY, EXACT, Make, maker, nothing, unit
 from training.vector_index import filled
 from winnow.catalogue import Catalogue
-from winnow.errors import BundleRefused, FailedPrecondition
+from winnow.errors import BundleRefused, FailedPrecondition, Unavailable
 from winnow.filters import All, Any, Filter, Not, Op, Term, holds
 from winnow.types import Floats
 
@@ -50,9 +50,10 @@ def lasting(request: pytest.FixtureRequest, make: Make) -> VectorIndex:
 
 @pytest.fixture(params=[False, True], ids=["searched", "compared"])
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small as they are, all these indexes would compare every vector; half of the time they may not."""
-    if not request.param:
-        monkeypatch.setattr(FaissIndex, "few", 0)
+    """Left to its own search, and made to compare the matching ones one by one."""
+    for index in (request.getfixturevalue(name) for name in ("lasting", "index") if name in request.fixturenames):
+        if isinstance(index, FaissIndex):
+            monkeypatch.setattr(index, "_few", 1 if request.param else N + 1)
 
 
 def bound(index: VectorIndex) -> VectorIndex:
@@ -214,7 +215,6 @@ def test_a_mask_shorter_than_the_index_leaves_later_rows_out(lasting: VectorInde
 def test_a_graph_that_misses_rows_is_completed_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Vectors in two far clusters, searched with little breadth: the graph alone comes back short."""
     monkeypatch.setattr("services.retrieval.indexes.graph.EXACT_ROWS", 0)
-    monkeypatch.setattr(FaissIndex, "few", 0)
     graph = filled("hnsw", VECTORS)
     graph.hnsw.entry_point, graph.hnsw.max_level = 0, 0
     neighbours = faiss.rev_swig_ptr(graph.hnsw.neighbors.data(), graph.hnsw.neighbors.size())
@@ -271,6 +271,12 @@ def test_an_index_is_exchanged_under_load_and_no_search_fails(make: Make, tmp_pa
         )
 
     assert not under_load(lambda: serving["now"], change, 8)
+
+
+def test_a_milvus_that_is_away_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(milvus, "TIMEOUT_S", 0.5)
+    with pytest.raises(Unavailable, match="Milvus"):
+        milvus.in_milvus("http://127.0.0.1:9")(Path("index.faiss"), VECTORS, None)
 
 
 def test_half_a_snapshot_is_refused(tmp_path: Path) -> None:

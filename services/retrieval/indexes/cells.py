@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from services.retrieval.indexes.flat import FaissIndex, lib
+from services.retrieval.indexes.flat import CODED, WHOLE, FaissIndex, lib
 from services.retrieval.indexes.slots import Selection
 from winnow.catalogue import Rows
 from winnow.types import Floats
@@ -22,7 +22,7 @@ class CellsIndex(FaissIndex):
     """Looks into as many cells as the bundle found to be enough. `cells` is the inverted file, where the index is more."""
 
     def __init__(self, index: Any, kind: str = "ivf", cells: Any | None = None, exact: Any | None = None) -> None:
-        super().__init__(index, exact)
+        super().__init__(index, exact, CODED if kind in ("ivf_sq8", "ivf_pq") else WHOLE)
         self.kind = kind
         self._file = index if cells is None else cells
         self._cells, self._probes = int(self._file.nlist), int(self._file.nprobe)

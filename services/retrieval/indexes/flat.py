@@ -21,16 +21,21 @@ from winnow.types import Floats
 lib: Any = faiss  # its type stubs lack what its Python wrappers add
 
 
+# Measured on one core over 100,000 vectors: the bitmap of a filter costs a search 0.4 ms before anything matches. To fetch
+# and compare a matching vector one by one costs 0.12 µs, or 1.4 µs where it has to be decoded.
+WHOLE, CODED = 50, 500
+"""One slot in so many is few: then the matching ones are fetched and compared, which is faster than any search."""
+
+
 class FaissIndex:
     """`exact` are the vectors that few matching rows are compared by: the index's own, or those beside it."""
 
     kind = "flat"
-    few = 1_000
-    """Matching slots up to which they are decoded and compared one by one: then that is faster than any search."""
 
-    def __init__(self, index: Any, exact: Any | None = None) -> None:
+    def __init__(self, index: Any, exact: Any | None = None, few: int = WHOLE) -> None:
         self._index = index
         self._exact = index if exact is None else exact
+        self._few = few
         self._slots = Slots(index.ntotal)
         self._lock = ReadersWriter()
         self._place: Rows | None = None
@@ -82,7 +87,7 @@ class FaissIndex:
 
     def _found(self, vectors: Floats, k: int, selection: Selection) -> tuple[Floats, Rows]:
         """(b, k) scores and selected slots; k ≤ selection.count, so that every place is filled."""
-        if selection.count <= max(k, self.few):
+        if selection.count <= max(k, self._index.ntotal // self._few):
             return self._among(vectors, k, selection.slots)
         scores, slots = self._nearest(vectors, k, selection)
         short = np.flatnonzero(slots[:, -1] < 0)
@@ -133,7 +138,7 @@ class ByteIndex(FaissIndex):
     kind = "sq8"
 
     def __init__(self, index: Any) -> None:
-        super().__init__(index)
+        super().__init__(index, few=CODED)
 
 
 def best(scores: Floats, slots: Rows, k: int) -> tuple[Floats, Rows]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from services.retrieval.indexes.flat import FaissIndex, lib
+from services.retrieval.indexes.flat import CODED, WHOLE, FaissIndex, lib
 from services.retrieval.indexes.slots import Selection
 from winnow.catalogue import Rows
 from winnow.types import Floats
@@ -21,7 +21,7 @@ class HnswIndex(FaissIndex):
     which a walk would mostly pass by, all of them are compared."""
 
     def __init__(self, index: Any, kind: str = "hnsw") -> None:
-        super().__init__(index, lib.downcast_index(index.storage))
+        super().__init__(index, lib.downcast_index(index.storage), CODED if kind == "hnsw_sq8" else WHOLE)
         self.kind = kind
         self._ef = max(int(index.hnsw.efSearch), 64)
 

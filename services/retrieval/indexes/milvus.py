@@ -26,6 +26,7 @@ from services.retrieval.indexes.slots import NO_ROWS, ReadersWriter, Slots
 from services.retrieval.indexes.snapshots import snapshot
 from winnow.catalogue import Mask, Rows
 from winnow.errors import Unavailable
+from winnow.pipeline import remaining_s
 from winnow.types import Floats
 
 LISTED = 10_000  # rows in one expression: some 80 kB of text
@@ -160,6 +161,7 @@ class MilvusIndex:
             anns_field="vector",
             search_params={"metric_type": "IP", "params": {"ef": max(64, k)}},
             output_fields=["row"],
+            timeout=max(remaining_s(TIMEOUT_S), 1e-3),
         )
         scores = np.fromiter((hit["distance"] for hit in hits), np.float32, len(hits))
         return scores, np.fromiter((hit["row"] for hit in hits), np.int64, len(hits))

@@ -19,7 +19,7 @@ from winnow.catalogue import Mask, Rows
 
 Packed = npt.NDArray[np.uint8]  # one bit per slot, little-endian: what FAISS's bitmap selector reads
 NO_ROWS = np.empty(0, np.int64)
-FEW = 4  # a mask that lets less than one row in so many through is read row by row, not slot by slot
+FEW = 32  # a mask that lets less than one row in so many through is read row by row, not slot by slot
 
 
 @dataclass(frozen=True, eq=False)
