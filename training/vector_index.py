@@ -41,6 +41,7 @@ LEAST_BREADTH, MOST_BREADTH = 64, 512
 MORE = (4, 8, 16)  # times as many as asked for that product codes hand on to be compared again
 WIDER = 0.1  # how much more than the items' range a byte covers: items still to come go a little beyond
 RECALL, RECALL_CODED = 0.99, 0.98
+DEEP = 500  # nearest that a request asks for: an index looks as far as these need
 TIMED = 100  # people whose searches are timed
 
 
@@ -74,7 +75,9 @@ def write_index(path: Path, vectors: Floats, people: Floats, k: int = 100, *, as
 def built(kind: str, vectors: Floats, people: Floats, k: int) -> tuple[Any, float]:
     """An index of this kind that looks as far as it must, and its recall@k over these people."""
     index = filled(kind, vectors)
-    return index, tuned(index, kind, people, exact(vectors, people, min(k, len(vectors))))
+    nearest = exact(vectors, people, min(DEEP, len(vectors)))
+    tuned(index, kind, people, nearest, k)
+    return index, recall_of(index, people, nearest[:, :k])
 
 
 def saved(index: Any, file: Path) -> None:
@@ -127,26 +130,25 @@ def cells_for(n: int) -> int:
     return int(2 ** max(min(wanted, math.floor(math.log2(max(n / ITEMS_PER_CELL, 1)))), 0))
 
 
-def tuned(index: Any, kind: str, people: Floats, exact: Any) -> float:
-    """Have the index look no farther than reaches the recall that its kind can have; returns what it reaches."""
+def tuned(index: Any, kind: str, people: Floats, nearest: Any, k: int) -> None:
+    """Have the index look no farther for these people's nearest (b, most), and the first k of them, than reaches the
+    recall that its kind can have."""
     target = RECALL_CODED if kind in CODED else RECALL
     cells = faiss.try_extract_index_ivf(index)
 
     def reached() -> float:
-        return recall_of(index, people, exact)
+        """Of few and of many: a graph looks farther where more is asked for."""
+        return min(recall_of(index, people, nearest[:, :k]), recall_of(index, people, nearest))
 
     if kind.startswith("hnsw"):
-        return widened(index.hnsw, "efSearch", LEAST_BREADTH, MOST_BREADTH, reached, target)
+        widened(index.hnsw, "efSearch", LEAST_BREADTH, MOST_BREADTH, reached, target)
     if cells is None:
-        return reached()
-    recall = 0.0
+        return
     for more in MORE if kind == "ivf_pq" else (0,):
         if more:
             index.k_factor = more
-        recall = widened(cells, "nprobe", LEAST_PROBES, MOST_PROBES, reached, target)
-        if recall >= target:
-            break
-    return recall
+        if widened(cells, "nprobe", LEAST_PROBES, MOST_PROBES, reached, target) >= target:
+            return
 
 
 def widened(search: Any, width: str, least: int, most: int, reached: Callable[[], float], target: float) -> float:
@@ -164,11 +166,11 @@ def exact(vectors: Floats, people: Floats, k: int) -> Any:
     return faiss.knn(people, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)[1]
 
 
-def recall_of(index: Any, people: Floats, exact: Any) -> float:
+def recall_of(index: Any, people: Floats, nearest: Any) -> float:
     """Share of each person's true k nearest that the index finds."""
-    k = int(exact.shape[1])
+    k = int(nearest.shape[1])
     found = index.search(people, k)[1]
-    hits = [len(np.intersect1d(a, b)) for a, b in zip(found, exact, strict=True)]
+    hits = [len(np.intersect1d(a, b)) for a, b in zip(found, nearest, strict=True)]
     return float(np.mean(hits)) / k
 
 

@@ -87,7 +87,7 @@ filters: st.SearchStrategy[Filter | None] = st.sampled_from(
 histories = st.lists(st.integers(0, 149).map(lambda n: f"i{n}"), max_size=12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(history=histories, tree=filters, n=st.integers(1, 170), again=st.booleans())
 def test_parts_find_the_nearest_items_that_one_index_finds(
     towers: World, history: list[str], tree: Filter | None, n: int, again: bool
@@ -108,7 +108,7 @@ def near(found: Candidates) -> list[str]:
     return found.item_ids[(found.sources >> SOURCES.index("tower") & 1) > 0].tolist()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(history=histories, tree=filters, n=st.integers(1, 170), words=st.sampled_from(["", "comedy title 17"]))
 def test_parts_find_what_one_service_finds_from_all_its_sources(
     world: World, history: list[str], tree: Filter | None, n: int, words: str

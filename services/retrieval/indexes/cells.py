@@ -41,7 +41,9 @@ class CellsIndex(FaissIndex):
         return found
 
     def _parameters(self, selection: Selection, probes: int) -> Any:
-        return lib.SearchParametersIVF(nprobe=probes, sel=self._selector(selection))
+        graph = self.kind == "ivf_hnsw"
+        breadth = lib.SearchParametersHNSW(efSearch=2 * probes) if graph else None  # centres are found by it
+        return lib.SearchParametersIVF(nprobe=probes, sel=self._selector(selection), quantizer_params=breadth)
 
 
 class CodesIndex(CellsIndex):
