@@ -8,6 +8,7 @@ process's numbers, so a collection belongs to one index and goes with it.
 
 from __future__ import annotations
 
+import logging
 import math
 import uuid
 import weakref
@@ -33,6 +34,7 @@ LISTED = 10_000  # rows in one expression: some 80 kB of text
 WIDEST = 16_384  # the most that Milvus returns for one vector
 SPARE = 1.3  # asked for, times what should be enough
 WRITTEN = 2_000  # vectors in one call
+GONE_S = 2.0  # that a collection nobody needs any more is worth waiting for, at the end of a process, too
 TIMEOUT_S = 30.0  # of one call, where nobody's deadline is nearer
 
 P = ParamSpec("P")
@@ -55,6 +57,7 @@ def translated(call: Callable[P, T]) -> Callable[P, T]:
 @translated
 def connected(uri: str, token: str = "") -> MilvusClient:
     """A client of `http://host:19530`, or of the embedded build over a file `….db`; Unavailable where nobody answers."""
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs, with a page of trace, all that it raises, too
     return MilvusClient(uri=uri, token=token, timeout=TIMEOUT_S)
 
 
@@ -184,6 +187,6 @@ def listed(rows: Mask) -> str:
 def gone(client: MilvusClient, name: str) -> None:
     """Drop a collection that nobody searches any more; one that cannot be dropped is the operator's."""
     try:
-        client.drop_collection(name)
+        client.drop_collection(name, timeout=GONE_S)
     except MilvusException:
         return
