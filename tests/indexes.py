@@ -14,6 +14,7 @@ import pytest
 from services.retrieval.indexes import VectorIndex
 from services.retrieval.indexes.device import DeviceIndex, missing_device
 from services.retrieval.indexes.exact import ExactIndex
+from services.retrieval.indexes.flat import FlatIndex
 from services.retrieval.indexes.milvus import MilvusIndex, connected
 from services.retrieval.indexes.stored import read_index
 from training.vector_index import KINDS, built, filled, saved
@@ -55,7 +56,7 @@ def maker() -> Iterator[Make]:
                 client = client or connected(f"{folder}/milvus.db")
                 return MilvusIndex(client, vectors)
             if kind == "device":
-                return DeviceIndex(filled("flat", vectors), filled("flat", vectors))
+                return DeviceIndex(FlatIndex(filled("flat", vectors)), filled("flat", vectors))
             file = Path(folder) / "index.faiss"
             if kind == "gpu":
                 if reason := missing_device():

@@ -28,7 +28,7 @@ class CellsIndex(FaissIndex):
         self._cells, self._probes = int(self._file.nlist), int(self._file.nprobe)
 
     def _nearest(self, vectors: Floats, k: int, selection: Selection) -> tuple[Floats, Rows]:
-        total = self._index.ntotal
+        total = self.index.ntotal
         probes = min(self._cells, math.ceil(self._probes * total / selection.count))
         scores, slots = self._in_cells(vectors, k, selection, probes)
         short = np.flatnonzero(slots[:, -1] < 0)
@@ -37,7 +37,7 @@ class CellsIndex(FaissIndex):
         return scores, slots
 
     def _in_cells(self, vectors: Floats, k: int, selection: Selection, probes: int) -> tuple[Floats, Rows]:
-        found: tuple[Floats, Rows] = self._index.search(vectors, k, params=self._parameters(selection, probes))
+        found: tuple[Floats, Rows] = self.index.search(vectors, k, params=self._parameters(selection, probes))
         return found
 
     def _parameters(self, selection: Selection, probes: int) -> Any:

@@ -24,25 +24,29 @@ SPARE = 1.3  # asked for, times what should be enough, so that a filter that is 
 NO_DEVICE = "this FAISS was built without GPUs (faiss-cpu); the image for GPUs has the other build"
 
 
+ON_DEVICE = ("flat", "ivf")
+
+
 class DeviceIndex(FaissIndex):
-    """`device` holds the same vectors as `index`, in the same slots. Its calls wait in line: one card, one search."""
+    """`device` holds the same vectors as `beside`, in the same slots. Its calls wait in line: one card, one search."""
 
     kind = "gpu"
 
-    def __init__(self, index: Any, device: Any) -> None:
-        super().__init__(index)
+    def __init__(self, beside: FaissIndex, device: Any) -> None:
+        super().__init__(beside.index)
+        self._beside = beside
         self._device = device
         self._line = threading.Lock()
 
     def _add(self, vectors: Floats) -> None:
-        self._index.add(vectors)
+        self.index.add(vectors)
         self._device.add(vectors)
 
     def _nearest(self, vectors: Floats, k: int, selection: Selection) -> tuple[Floats, Rows]:
-        total = self._index.ntotal
+        total = self.index.ntotal
         wide = k if selection.count == total else math.ceil(SPARE * k * total / selection.count) + 32
         if wide > WIDEST:
-            return super()._nearest(vectors, k, selection)
+            return self._beside._nearest(vectors, k, selection)
         with self._line:
             scores, slots = self._device.search(vectors, min(wide, total))
         return matching(scores, slots, selection.open, k)
@@ -64,8 +68,8 @@ def missing_device() -> str:
     return "" if lib.get_num_gpus() else "no GPU is visible to this process"
 
 
-def on_device(index: Any) -> DeviceIndex:
-    """The index with a copy of itself on the first GPU; FailedPrecondition, which says why, where there is none."""
+def on_device(beside: FaissIndex) -> DeviceIndex:
+    """An index of whole vectors with a copy of itself on the first GPU; FailedPrecondition, which says why, where there is none."""
     if reason := missing_device():
         raise FailedPrecondition(f"vectors cannot be searched on a GPU: {reason}")
-    return DeviceIndex(index, lib.index_cpu_to_gpu(lib.StandardGpuResources(), 0, index))
+    return DeviceIndex(beside, lib.index_cpu_to_gpu(lib.StandardGpuResources(), 0, beside.index))

@@ -33,7 +33,7 @@ class FaissIndex:
     kind = "flat"
 
     def __init__(self, index: Any, exact: Any | None = None, few: int = WHOLE) -> None:
-        self._index = index
+        self.index = index  # FAISS's own
         self._exact = index if exact is None else exact
         self._few = few
         self._slots = Slots(index.ntotal)
@@ -54,7 +54,7 @@ class FaissIndex:
     def put(self, rows: Rows, vectors: Floats) -> None:
         lib.omp_set_num_threads(1)
         with self._lock.writing():
-            first = self._index.ntotal
+            first = self.index.ntotal
             self._add(np.ascontiguousarray(vectors, np.float32))
             self._slots.add(first, rows)
 
@@ -79,15 +79,15 @@ class FaissIndex:
 
     def save(self, folder: Path) -> None:
         with self._lock.reading(), snapshot(folder) as part:
-            lib.write_index(self._index, str(part / "index.faiss"))
+            lib.write_index(self.index, str(part / "index.faiss"))
             np.save(part / "rows.npy", self._slots.row_of)
 
     def _add(self, vectors: Floats) -> None:
-        self._index.add(vectors)
+        self.index.add(vectors)
 
     def _found(self, vectors: Floats, k: int, selection: Selection) -> tuple[Floats, Rows]:
         """(b, k) scores and selected slots; k ≤ selection.count, so that every place is filled."""
-        if selection.count <= max(k, self._index.ntotal // self._few):
+        if selection.count <= max(k, self.index.ntotal // self._few):
             return self._among(vectors, k, selection.slots)
         scores, slots = self._nearest(vectors, k, selection)
         short = np.flatnonzero(slots[:, -1] < 0)
@@ -97,14 +97,14 @@ class FaissIndex:
 
     def _nearest(self, vectors: Floats, k: int, selection: Selection) -> tuple[Floats, Rows]:
         """As `_found`, by the index's own search, which may leave places at the end with slot -1."""
-        found: tuple[Floats, Rows] = self._index.search(
+        found: tuple[Floats, Rows] = self.index.search(
             vectors, k, params=lib.SearchParameters(sel=self._selector(selection))
         )
         return found
 
     def _selector(self, selection: Selection) -> Any:
         """None where every slot is selected, which FAISS searches faster without being told."""
-        return None if selection.count == self._index.ntotal else lib.IDSelectorBitmap(selection.bits)
+        return None if selection.count == self.index.ntotal else lib.IDSelectorBitmap(selection.bits)
 
     def _among(self, vectors: Floats, k: int, slots: Rows) -> tuple[Floats, Rows]:
         """The k best of these slots, each compared; vector by vector, so that a batch answers like one by one."""

@@ -26,10 +26,10 @@ class HnswIndex(FaissIndex):
         self._ef = max(int(index.hnsw.efSearch), 64)
 
     def _nearest(self, vectors: Floats, k: int, selection: Selection) -> tuple[Floats, Rows]:
-        if selection.count <= min(EXACT_ROWS, self._index.ntotal // 2):
+        if selection.count <= min(EXACT_ROWS, self.index.ntotal // 2):
             return self._stored(vectors, k, selection)
         breadth = lib.SearchParametersHNSW(efSearch=max(k, self._ef), sel=self._selector(selection))
-        scores, slots = self._index.search(vectors, k, params=breadth)
+        scores, slots = self.index.search(vectors, k, params=breadth)
         short = np.flatnonzero(slots[:, -1] < 0)
         if len(short):
             scores[short], slots[short] = self._stored(vectors[short], k, selection)

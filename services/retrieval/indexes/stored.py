@@ -11,7 +11,7 @@ import numpy as np
 
 from services.retrieval.indexes import VectorIndex
 from services.retrieval.indexes.cells import CellsIndex, CodesIndex
-from services.retrieval.indexes.device import on_device
+from services.retrieval.indexes.device import ON_DEVICE, on_device
 from services.retrieval.indexes.exact import ExactIndex
 from services.retrieval.indexes.flat import ByteIndex, FaissIndex, FlatIndex, HalfIndex, lib
 from services.retrieval.indexes.graph import HnswIndex
@@ -29,7 +29,7 @@ ByKind = Callable[[Any], FaissIndex]
 def read_index(file: Path, vectors: Floats, kept: Mask | None = None, *, gpu: bool = False) -> VectorIndex:
     """A bundle's `index.faiss`; BundleRefused when it is no index over these vectors (N, d) by inner product. With
     `kept` (N,), only those vectors stay in it. With
-    `gpu`, whole vectors (flat, fp16, ivf) are searched on a card, and FailedPrecondition says where there is none."""
+    `gpu`, whole vectors (flat, ivf) are searched on a card, and FailedPrecondition says where there is none."""
     index = from_file(file)
     made = index_of(index, file.name)
     items, dim = vectors.shape
@@ -41,8 +41,8 @@ def read_index(file: Path, vectors: Floats, kept: Mask | None = None, *, gpu: bo
         index.reset()  # what it learnt of the vectors stays
         index.add(vectors[kept])
         made = index_of(index, file.name)
-    if gpu and made.kind in ("flat", "fp16", "ivf"):
-        made = on_device(index)
+    if gpu and made.kind in ON_DEVICE:
+        made = on_device(made)
     made.keep(kept)
     return made
 
