@@ -35,13 +35,12 @@ ITEMS_PER_CELL = 39  # at least: what FAISS wants to learn a centre from
 POINTS_PER_CELL = 64  # at most that a centre is learnt from: more cost time and bring nothing
 ROUNDS = 20  # of k-means
 CELLS_SEED = 7
-LEAST_PROBES, MOST_PROBES = 32, 256
+LEAST_PROBES, MOST_PROBES = 16, 256
 LINKS, LINK_BREADTH = 32, 80  # of the graph: neighbours of an item, and how broadly they are looked for
 LEAST_BREADTH, MOST_BREADTH = 64, 512
 MORE = (4, 8, 16)  # times as many as asked for that product codes hand on to be compared again
 WIDER = 0.1  # how much more than the items' range a byte covers: items still to come go a little beyond
 RECALL, RECALL_CODED = 0.99, 0.98
-DEEP = 500  # nearest that a request asks for: an index looks as far as these need
 TIMED = 100  # people whose searches are timed
 
 
@@ -75,9 +74,7 @@ def write_index(path: Path, vectors: Floats, people: Floats, k: int = 100, *, as
 def built(kind: str, vectors: Floats, people: Floats, k: int) -> tuple[Any, float]:
     """An index of this kind that looks as far as it must, and its recall@k over these people."""
     index = filled(kind, vectors)
-    nearest = exact(vectors, people, min(DEEP, len(vectors)))
-    tuned(index, kind, people, nearest, k)
-    return index, recall_of(index, people, nearest[:, :k])
+    return index, tuned(index, kind, people, exact(vectors, people, min(k, len(vectors))))
 
 
 def saved(index: Any, file: Path) -> None:
@@ -130,25 +127,27 @@ def cells_for(n: int) -> int:
     return int(2 ** max(min(wanted, math.floor(math.log2(max(n / ITEMS_PER_CELL, 1)))), 0))
 
 
-def tuned(index: Any, kind: str, people: Floats, nearest: Any, k: int) -> None:
-    """Have the index look no farther for these people's nearest (b, most), and the first k of them, than reaches the
-    recall that its kind can have."""
+def tuned(index: Any, kind: str, people: Floats, nearest: Any) -> float:
+    """Have the index look no farther for these people's nearest (b, k) than reaches the recall that its kind can have;
+    returns what it reaches. Serving looks farther where more is asked for."""
     target = RECALL_CODED if kind in CODED else RECALL
     cells = faiss.try_extract_index_ivf(index)
 
     def reached() -> float:
-        """Of few and of many: a graph looks farther where more is asked for."""
-        return min(recall_of(index, people, nearest[:, :k]), recall_of(index, people, nearest))
+        return recall_of(index, people, nearest)
 
     if kind.startswith("hnsw"):
-        widened(index.hnsw, "efSearch", LEAST_BREADTH, MOST_BREADTH, reached, target)
+        return widened(index.hnsw, "efSearch", LEAST_BREADTH, MOST_BREADTH, reached, target)
     if cells is None:
-        return
+        return reached()
+    recall = 0.0
     for more in MORE if kind == "ivf_pq" else (0,):
         if more:
             index.k_factor = more
-        if widened(cells, "nprobe", LEAST_PROBES, MOST_PROBES, reached, target) >= target:
-            return
+        recall = widened(cells, "nprobe", LEAST_PROBES, MOST_PROBES, reached, target)
+        if recall >= target:
+            break
+    return recall
 
 
 def widened(search: Any, width: str, least: int, most: int, reached: Callable[[], float], target: float) -> float:

@@ -18,8 +18,11 @@ from winnow.catalogue import Rows
 from winnow.types import Floats
 
 
+TUNED_FOR = 100  # nearest: what a bundle found to be enough cells (training.vector_index)
+
+
 class CellsIndex(FaissIndex):
-    """Looks into as many cells as the bundle found to be enough. `cells` is the inverted file, where the index is more."""
+    """Looks into as many cells as the bundle found to be enough, and into more where more is asked for. `cells` is the inverted file, where the index is more."""
 
     def __init__(self, index: Any, kind: str = "ivf", cells: Any | None = None, exact: Any | None = None) -> None:
         super().__init__(index, exact, CODED if kind in ("ivf_sq8", "ivf_pq") else WHOLE)
@@ -28,8 +31,8 @@ class CellsIndex(FaissIndex):
         self._cells, self._probes = int(self._file.nlist), int(self._file.nprobe)
 
     def _nearest(self, vectors: Floats, k: int, selection: Selection) -> tuple[Floats, Rows]:
-        total = self.index.ntotal
-        probes = min(self._cells, math.ceil(self._probes * total / selection.count))
+        farther = math.sqrt(max(k / TUNED_FOR, 1.0)) * self.index.ntotal / selection.count
+        probes = min(self._cells, math.ceil(self._probes * farther))
         scores, slots = self._in_cells(vectors, k, selection, probes)
         short = np.flatnonzero(slots[:, -1] < 0)
         if len(short) and probes < self._cells:
