@@ -17,7 +17,6 @@ from services.retrieval.indexes.slots import Selection
 from winnow.catalogue import Rows
 from winnow.types import Floats
 
-
 TUNED_FOR = 100  # nearest: what a bundle found to be enough cells (training.vector_index)
 
 
