@@ -39,8 +39,9 @@ LEAST_PROBES, MOST_PROBES = 16, 256
 LINKS, LINK_BREADTH = 32, 80  # of the graph: neighbours of an item, and how broadly they are looked for
 LEAST_BREADTH, MOST_BREADTH = 64, 512
 MORE = (4, 8, 16)  # times as many as asked for that product codes hand on to be compared again
-WIDER = 0.1  # how much more than the items' range a byte covers: items still to come go a little beyond
-RECALL, RECALL_CODED = 0.99, 0.98
+WIDER = 0.02  # how much more than the items' range a byte covers: items still to come go a little beyond
+RECALL, RECALL_CODED = 0.99, 0.985
+GAIN = 0.001  # of recall: what looking twice as far must bring at least
 TIMED = 100  # people whose searches are timed
 
 
@@ -151,11 +152,12 @@ def tuned(index: Any, kind: str, people: Floats, nearest: Any) -> float:
 
 
 def widened(search: Any, width: str, least: int, most: int, reached: Callable[[], float], target: float) -> float:
-    """Widen a search, twice as far each time, until it reaches the target or goes as far as is worth while."""
+    """Widen a search, twice as far each time, until it reaches the target or that brings nothing any more."""
+    recall = before = -1.0
     for n in range(round(math.log2(most / least)) + 1):
         setattr(search, width, least * 2**n)
-        recall = reached()
-        if recall >= target:
+        before, recall = recall, reached()
+        if recall >= target or recall < before + GAIN:
             break
     return recall
 
