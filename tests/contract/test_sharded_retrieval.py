@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.retrieval.__main__ import process
 from services.retrieval.build import Settings, build_sharded
 from services.retrieval.merge import Blend
 from services.retrieval.part import Part
@@ -23,7 +24,10 @@ from winnow.errors import InvalidArgument, NotFound, Unavailable
 from winnow.filters import Filter, Not, Op, Term
 from winnow.ports import Retrieval, RetrieveQuery
 from winnow.requests import Readiness
+from winnow.serving.connect import connect
+from winnow.serving.serve import serve_grpc
 from winnow.types import Candidates, UserState
+from winnow.wire import retrieval as wire
 
 PARTS = 3
 TOWER_ALONE = {"retrieval_shares": {"tower": 1.0}, "retrieval_weights": {"tower": 1.0}}
@@ -183,6 +187,24 @@ async def test_a_lost_part_costs_its_items_and_is_named(world: World, shop: Shop
     [found] = await there.retrieve([RetrieveQuery(make_user("u1"), 150)])
     gone = world.parts[1].part
     assert gone is not None
+    assert set(found.item_ids) == {item.item_id for item in shop.items if not gone.holds(item)}
+    assert found.skipped == ("shard-1",)
+
+
+async def test_a_process_over_parts_goes_on_without_one_that_ended(world: World, shop: Shop) -> None:
+    servers = [await serve_grpc([wire.register(part)], "127.0.0.1:0", grace_s=0.1) for part in world.parts]
+    addresses = ",".join(server.address for server in servers)
+    asking = await process(Settings(retrieval_shards=addresses, retrieval_shard_budget_ms=BUDGET_S * 1000))
+    server = await serve_grpc(asking.grpc, "127.0.0.1:0", grace_s=0.1)
+    async with connect(server.address) as channel:
+        client = wire.RetrievalClient(channel, timeout_s=10)
+        [whole] = await client.retrieve([RetrieveQuery(make_user("u1"), 150)])
+        await servers[1].stop()
+        [found] = await client.retrieve([RetrieveQuery(make_user("u1"), 150)])
+    await asyncio.gather(server.stop(), servers[0].stop(), servers[2].stop())
+    gone = world.parts[1].part
+    assert gone is not None
+    assert (len(whole), whole.skipped) == (150, ())
     assert set(found.item_ids) == {item.item_id for item in shop.items if not gone.holds(item)}
     assert found.skipped == ("shard-1",)
 
