@@ -20,6 +20,11 @@ from winnow.types import Floats
 TUNED_FOR = 100  # nearest: what a bundle found to be enough cells (training.vector_index)
 
 
+def farther(k: int) -> float:
+    """How many times as many cells the k nearest need: four times as many lie in twice as many."""
+    return math.sqrt(max(k / TUNED_FOR, 1.0))
+
+
 class CellsIndex(FaissIndex):
     """Looks into as many cells as the bundle found to be enough, and into more where more is asked for. `cells` is the inverted file, where the index is more."""
 
@@ -30,8 +35,7 @@ class CellsIndex(FaissIndex):
         self._cells, self._probes = int(self._file.nlist), int(self._file.nprobe)
 
     def _nearest(self, vectors: Floats, k: int, selection: Selection) -> tuple[Floats, Rows]:
-        farther = math.sqrt(max(k / TUNED_FOR, 1.0)) * self.index.ntotal / selection.count
-        probes = min(self._cells, math.ceil(self._probes * farther))
+        probes = min(self._cells, math.ceil(self._probes * farther(k) * self.index.ntotal / selection.count))
         scores, slots = self._in_cells(vectors, k, selection, probes)
         short = np.flatnonzero(slots[:, -1] < 0)
         if len(short) and probes < self._cells:
