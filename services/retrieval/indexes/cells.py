@@ -21,7 +21,7 @@ TUNED_FOR = 100  # nearest: what a bundle found to be enough cells (training.vec
 
 
 def farther(k: int) -> float:
-    """How many times as many cells the k nearest need: four times as many lie in twice as many."""
+    """How many times as many cells the k nearest need, by rule of thumb: four times as many lie in twice as many."""
     return math.sqrt(max(k / TUNED_FOR, 1.0))
 
 
