@@ -43,6 +43,7 @@ class Workshop:
     fusion: str = ""  # of the item tower: one of `training.models.fusion.MIXES`, or none
     ranker: str = "dlrm"  # of `training.models.rankers.RANKERS`
     calibration: Literal["platt", "isotonic"] = "platt"
+    index: str = "auto"  # kind of retrieval's vector index
     steps: list[Done] = field(default_factory=list)  # what was done or skipped, in order
     extent: Extent | None = None  # how far the home's logs are read; None: to their ends
     params: Mapping[str, Any] = field(default_factory=dict)  # of retrieval, instead of the preset's
@@ -63,7 +64,8 @@ class Workshop:
     @property
     def name(self) -> str:
         """Tells the runs of one home apart."""
-        return f"{self.purpose}-{self.preset}-{self.seed}"
+        kind = "" if self.index == "auto" else f"-{self.index}"
+        return f"{self.purpose}-{self.preset}-{self.seed}{kind}"
 
     def retrieval(self, progress: Progress) -> Bundle:
         """The retrieval bundle, trained unless it is here."""
@@ -71,7 +73,7 @@ class Workshop:
         def work() -> Bundle:
             from training.train_retrieval import preset, train
 
-            settings = preset(self.preset, self.home, self.seed)
+            settings = replace(preset(self.preset, self.home, self.seed), index=self.index)
             settings = replace(settings, sizes=replace(settings.sizes, fusion=self.fusion))
             if self.params:
                 from training.subjects import with_params
@@ -79,7 +81,7 @@ class Workshop:
                 settings = with_params(settings, self.params)
             return trained(train(self.dataset, self.parts, settings, self.home / "bundles", progress))
 
-        return self._bundle("retrieval", work, self.fusion, *sorted(map(str, self.params.items())))
+        return self._bundle("retrieval", work, self.fusion, self.index, *sorted(map(str, self.params.items())))
 
     def impressions(self, over: Bundle, progress: Progress) -> Path:
         """The folder of what this retrieval would have shown at every moment that the ranker learns from."""

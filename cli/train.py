@@ -10,7 +10,7 @@ import typer
 
 from cli.console import bars, facts, show
 from cli.gate import entered, pass_gate
-from cli.homes import AsJson, Data, HomeOption, home_of
+from cli.homes import AsJson, Data, HomeOption, Index, home_of
 from cli.models import Workshop, champion_bundle, check_fusion, check_preset, check_ranker, registry_of
 from cli.promote import Uri
 from cli.settings_file import SettingsFile, read_settings
@@ -61,6 +61,11 @@ class Plan:
         }
         rows = {name: value for name, value in document.items() if name != "metrics"}
         rows |= {name: f"{value:.4g}" for name, value in bundle.metrics.items()}
+        if bundle.kind == "retrieval":
+            from training.vector_index import described
+
+            document["index"] = described(bundle)
+            rows |= {f"index {name}": value for name, value in document["index"].items()}
         show(document, facts("trained", rows), self.as_json)
 
 
@@ -74,13 +79,17 @@ def retrieval(
     fusion: Fusion = "",
     promote: Promote = False,
     mlflow: Uri = "",
+    index: Index = "auto",
     as_json: AsJson = False,
 ) -> None:
     """The two-tower model, its item vectors and its index."""
+    from training.vector_index import check_kind
+
     check_fusion(fusion)
     plan = planned(home_of(data, home), preset, seed, promote, mlflow, as_json)
     plan.workshop.params = read_settings(file, "retrieval")
     plan.workshop.fusion = fusion
+    plan.workshop.index = check_kind(index)
     with bars(disable=as_json) as progress:
         bundle = plan.workshop.retrieval(progress)
     plan.finish(bundle)

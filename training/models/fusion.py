@@ -94,7 +94,9 @@ class Fusion(nn.Module):
         self.project = nn.ModuleList(nn.Linear(width, dim) for width in widths.values())
         self.level = nn.ModuleList(nn.LayerNorm(dim) for _ in widths)
         self.mix = MIXES[how](len(self.names), dim)
-        self.nothing = nn.Parameter(torch.randn(dim) / math.sqrt(dim))  # the vector of an item of which no modality is known
+        self.nothing = nn.Parameter(
+            torch.randn(dim) / math.sqrt(dim)
+        )  # the vector of an item of which no modality is known
 
     def forward(self, vectors: Mapping[str, Tensor], present: Tensor) -> Tensor:
         """Vectors (n, width) by name and `present` (n, M) bool → (n, d). What a missing one's row holds does not count, so
