@@ -41,7 +41,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "bpr": {"factors": 8, "iterations": 200},
     "item2vec": {"dim": 16, "epochs": 40},
     "sasrec": {**FEW, "batch": 16, "layers": 1, "dropout": 0.0},
-    "bert4rec": {**FEW, "batch": 16, "epochs": 40, "layers": 1, "dropout": 0.0},
+    "bert4rec": {**FEW, "batch": 16, "epochs": 60, "lr": 0.01, "layers": 1, "dropout": 0.0, "newest": 0.5},
     "gru4rec": {**FEW, "batch": 16, "hidden": 32, "dropout": 0.0},
     "lightgcn": {**FEW, "batch": 128},
     "hybrid": {**FEW, "batch": 16},
