@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -506,17 +506,38 @@ def candidate_names(source_names: Sequence[str]) -> tuple[str, ...]:
     return ("log_rank", *(f"score:{s}" for s in source_names), *(f"from:{s}" for s in source_names))
 
 
+@lru_cache(maxsize=64)
+def names_of(source_names: tuple[str, ...]) -> tuple[str, ...]:
+    """`candidate_names`, remembered."""
+    return candidate_names(source_names)
+
+
+@lru_cache(maxsize=64)
+def log_ranks(n: int) -> Floats:
+    """(n,) log(1 + place), read-only."""
+    ranks = np.log1p(np.arange(n, dtype=np.float32))
+    ranks.flags.writeable = False
+    return ranks
+
+
 def candidate_numbers(candidates: Candidates, names: Sequence[str]) -> Floats:
     """(n, len(names)) float32, raw (the model scales them): place in retrieval's order, scores and origin per source.
 
     A source that the candidates do not know is 0 throughout, so a ranker outlives a change of sources.
     """
+    sources = len(candidates.source_names)
+    if names == names_of(candidates.source_names):  # trained on these sources: whole blocks, not column by column
+        numbers = np.empty((len(candidates), 1 + 2 * sources), np.float32)
+        numbers[:, 0] = log_ranks(len(candidates))
+        numbers[:, 1 : 1 + sources] = candidates.scores
+        numbers[:, 1 + sources :] = candidates.sources[:, None] >> np.arange(sources, dtype=np.uint32) & 1
+        return numbers
     column_of = {name: n for n, name in enumerate(candidates.source_names)}
     numbers = np.zeros((len(candidates), len(names)), np.float32)
     for n, name in enumerate(names):
         kind, _, source = name.partition(":")
         if kind == "log_rank":
-            numbers[:, n] = np.log1p(np.arange(len(candidates), dtype=np.float32))
+            numbers[:, n] = log_ranks(len(candidates))
         elif source in column_of:
             column = column_of[source]
             numbers[:, n] = candidates.scores[:, column] if kind == "score" else candidates.sources >> column & 1

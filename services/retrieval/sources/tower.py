@@ -31,7 +31,7 @@ def nearest(model: Model, vectors: Floats, asks: Sequence[Ask]) -> list[Found]:
 def cosine(model: Model, vector: Floats) -> Score:
     """The inner product of one vector with any row's; both have norm 1."""
     table = model.vectors
-    return lambda rows: table[rows] @ vector
+    return lambda rows: table.take(rows, axis=0) @ vector
 
 
 def sharing_a_mask(asks: Sequence[Ask]) -> list[list[int]]:
