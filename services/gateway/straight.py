@@ -37,19 +37,22 @@ class Straight:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST" or not plain(scope):
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+            return
         try:
             message = await receive()
         except HTTPException as late:  # or too large: for the application to say
-            return await self._app(scope, raising(late), send)
+            await self._app(scope, raising(late), send)
+            return
         if (request := request_of(message)) is None:
-            return await self._app(scope, again(message, receive), send)
+            await self._app(scope, again(message, receive), send)
+            return
         scope["route"] = self._own_route()
         try:
             answer = (await self._port.recommend([request]))[0]
         except WinnowError as error:
             await (await of_platform(Request(scope), error))(scope, receive, send)
-            return None
+            return
         body = orjson.dumps(answer_json(answer))
         headers = [(b"content-length", b"%d" % len(body)), (CONTENT_TYPE, JSON)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
