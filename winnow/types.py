@@ -43,7 +43,7 @@ LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 def strings(values: Sequence[str]) -> Strings:
     """A column of strings; `np.array(list_of_str)` would cut or pad to a fixed width."""
     column = np.empty(len(values), dtype=object)
-    column[:] = values
+    column[:] = values if isinstance(values, list | np.ndarray) else list(values)  # numpy reads a list fastest
     return column
 
 
@@ -178,7 +178,7 @@ class History:
         return cls(strings([]), strings([]), np.empty(0, np.float32), np.empty(0, np.float64))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class UserState:
     """All that serving knows of one person at one moment.
 
@@ -308,6 +308,8 @@ def check_text(value: object, name: str, limit: int) -> None:
         raise InvalidArgument("must be a string", field=name)
     if len(value) > limit:
         raise InvalidArgument(f"must have at most {limit} characters", field=name)
+    if value.isprintable():  # then there is nothing in it that is looked for below
+        return
     if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
         raise InvalidArgument("must be valid Unicode", field=name)
     if any(c < " " and c not in "\t\n\r" for c in value) or "\x7f" in value:

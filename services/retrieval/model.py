@@ -33,8 +33,10 @@ class Model:
         self.vectors = np.zeros((0, bundle.dim), np.float32)
         self.popular = np.empty(0, np.int64)  # rows, most acted on first; rows without statistics at the end
         self.place = np.empty(0, np.int64)  # row -> place in the bundle, -1
-        self._row_or_none = np.full(len(bundle.item_ids) + 1, -1, np.int64)  # place -> row, -1; so is the last, for place -1
-        self.row = self._row_or_none[:-1]  # place -> row, -1
+        self._row_or_none = np.full(
+            len(bundle.item_ids) + 1, -1, np.int64
+        )  # place -> row, -1; the last is for place -1
+        self.row = self._row_or_none[:-1]
         self._recent = np.append(np.log1p(bundle.recent), 0.0).astype(np.float32)  # by place; the last stands for -1
         self._by_popularity = np.lexsort((np.arange(len(bundle.recent)), -bundle.count, -bundle.recent))
         self._catalogue = catalogue
