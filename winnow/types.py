@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -225,8 +226,13 @@ class Candidates:
 
     def sources_of(self, row: int) -> tuple[str, ...]:
         """Names of the sources that proposed the candidate at `row`."""
-        bits = int(self.sources[row])
-        return tuple(name for n, name in enumerate(self.source_names) if bits >> n & 1)
+        return named(int(self.sources[row]), self.source_names)
+
+
+@lru_cache(maxsize=4096)
+def named(bits: int, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names whose bit is set."""
+    return tuple(name for n, name in enumerate(names) if bits >> n & 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

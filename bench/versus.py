@@ -1,0 +1,99 @@
+"""`python -m bench.versus OTHER`: CPU per request of this tree against another one, on whatever machine there is.
+
+Milliseconds of a shared machine differ by half from one hour to the next; two platforms that are asked in turn, a hundred
+requests each, meet the same hour. OTHER is a checkout of the platform (`git worktree add`), run by the same interpreter
+over the same home. One request is under way at a time, so what counts is CPU of all server processes, not how long
+anything took. The last line is the median of the pairs' ratios: below 1, this tree is the cheaper one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, chdir, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.flame import asked
+from bench.processes import WIRINGS, Platform, Wiring, running
+from bench.worlds import WORLDS, World, prepare
+
+CACHE = Path("build/bench")
+SETTLE_S = 0.2  # for what goes on beside requests: decisions are written then
+WARM = 200  # requests
+
+Milliseconds = Mapping[str, float]
+"""CPU by process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One tree's running platform."""
+
+    name: str
+    platform: Platform
+    people: Sequence[str]
+
+    def cost(self, requests: int) -> Milliseconds:
+        """CPU milliseconds per request of each process."""
+        before = self._used()
+        asyncio.run(asked(self.platform.rest, self.people, requests))
+        time.sleep(SETTLE_S)
+        return {name: (used - before[name]) / requests for name, used in self._used().items()}
+
+    def _used(self) -> Milliseconds:
+        return {name: 1_000 * sum(one.cpu_times()[:2]) for name, one in self.platform.processes.items()}
+
+
+@contextmanager
+def side(name: str, tree: Path, world: World, wiring: Wiring) -> Iterator[Side]:
+    """The platform as `tree` has it, warm. What `python -m` starts imports from the folder that it is started in."""
+    with chdir(tree), ExitStack() as stack:
+        platform = stack.enter_context(running(world.home, wiring, world.home / "logs" / f"versus-{name}"))
+        asyncio.run(asked(platform.rest, world.people, WARM))
+        yield Side(name, platform, world.people)
+
+
+def measured(sides: Sequence[Side], rounds: int, requests: int) -> list[list[Milliseconds]]:
+    """What each side cost in each round; who begins changes with every round."""
+    costs: list[list[Milliseconds]] = []
+    for turn in range(rounds):
+        in_turn = sides if turn % 2 else sides[::-1]
+        cost = {one.name: one.cost(requests) for one in in_turn}
+        costs.append([cost[one.name] for one in sides])
+    return costs
+
+
+def told(sides: Sequence[Side], costs: Sequence[Sequence[Milliseconds]]) -> Iterator[str]:
+    for place, one in enumerate(sides):
+        parts = {name: statistics.median(turn[place][name] for turn in costs) for name in one.platform.processes}
+        whole = statistics.median(sum(turn[place].values()) for turn in costs)
+        of_each = ", ".join(f"{name} {ms:.2f}" for name, ms in parts.items())
+        yield f"{one.name}: {whole:.2f} ms of CPU a request ({of_each})"
+    ratios = [sum(turn[0].values()) / sum(turn[1].values()) for turn in costs]
+    yield f"this / other: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = argparse.ArgumentParser(prog="bench.versus", description=__doc__.splitlines()[0])
+    options.add_argument("other", type=Path, help="another checkout of the platform")
+    options.add_argument("--world", choices=WORLDS, default="100k")
+    options.add_argument("--wiring", choices=WIRINGS, default="one_process")
+    options.add_argument("--rounds", type=int, default=12)
+    options.add_argument("--requests", type=int, default=100, help="of each side in a round")
+    arguments = options.parse_args(argv)
+    world = prepare(arguments.world, CACHE.resolve(), print)
+    with ExitStack() as stack:
+        trees = {"this": Path.cwd(), "other": arguments.other.resolve()}
+        sides = [stack.enter_context(side(name, tree, world, arguments.wiring)) for name, tree in trees.items()]
+        for line in told(sides, measured(sides, arguments.rounds, arguments.requests)):
+            print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
