@@ -532,16 +532,15 @@ def candidate_numbers(candidates: Candidates, names: Sequence[str]) -> Floats:
 
     A source that the candidates do not know is 0 throughout, so a ranker outlives a change of sources.
     """
-    sources = len(candidates.source_names)
-    if names == names_of(candidates.source_names):  # trained on these sources: whole blocks, not column by column
-        numbers = np.empty((len(candidates), 1 + 2 * sources), np.float32)
-        numbers[:, 0] = log_ranks(len(candidates))
-        numbers[:, 1 : 1 + sources] = candidates.scores
-        numbers[:, 1 + sources :] = candidates.sources[:, None] >> np.arange(sources, dtype=np.uint32) & 1
-        return numbers
     column_of = {name: n for n, name in enumerate(candidates.source_names)}
     numbers = np.zeros((len(candidates), len(names)), np.float32)
-    for n, name in enumerate(names):
+    block, sources = names_of(candidates.source_names), len(column_of)
+    filled = len(block) if names[: len(block)] == block else 0
+    if filled:  # trained on these sources: their columns lie as the candidates' own
+        numbers[:, 0] = log_ranks(len(candidates))
+        numbers[:, 1 : 1 + sources] = candidates.scores
+        numbers[:, 1 + sources : filled] = candidates.sources[:, None] >> np.arange(sources, dtype=np.uint32) & 1
+    for n, name in enumerate(names[filled:], filled):
         kind, _, source = name.partition(":")
         if kind == "log_rank":
             numbers[:, n] = log_ranks(len(candidates))

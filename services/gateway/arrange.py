@@ -22,8 +22,8 @@ def arrange(candidates: Candidates, predictions: Predictions | None, offset: int
     if predictions is None:
         order = np.arange(len(candidates))
     else:
-        order = (-predictions.scores).argsort(kind="stable")
-    if len(set(candidates.item_ids[order[: offset + n]].tolist())) < min(offset + n, len(order)):
+        order = np.argsort(-predictions.scores, kind="stable")
+    if len(set(candidates.item_ids[order[: offset + n]])) < min(offset + n, len(order)):
         order = distinct(candidates, order)
     return order[offset : offset + n]
 
