@@ -36,6 +36,9 @@ class Settings(AuthSettings, AuditSettings, FaceSettings, KafkaSecurity):
     query_weight: float = Field(
         3.0, ge=0, le=100, description="worth of the best match with a request's words, in ranges of the other scores"
     )
+    peer_calls: int = Field(
+        2, ge=1, le=1_000, description="calls to one peer at once before those that come meanwhile leave together"
+    )
     feature_budget_ms: float = Field(200.0, gt=0, description="then the person counts as unknown")
     retrieval_budget_ms: float = Field(400.0, gt=0, description="then what was popular is shown")
     ranking_budget_ms: float = Field(400.0, gt=0, description="then retrieval's order stands")
