@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
@@ -156,13 +156,18 @@ def sampled(platform: Platform, world: World, seconds: float) -> list[tuple[Stac
         ]
 
 
-async def asked(port: int, people: Sequence[str], requests: int) -> None:
-    """So many requests, one after the other over one connection. RuntimeError for a wrong answer."""
-    face = RestFace(HOST, port, 10, 1)
-    for _, person in zip(range(requests), cycle(people), strict=False):
-        reply = await face.ask(person)
-        if reply.fault:
-            raise RuntimeError(f"an answer is wrong: {reply.fault}")
+async def asked(port: int, people: Sequence[str], requests: int, at_once: int = 1) -> None:
+    """So many requests, `at_once` of them under way. RuntimeError for a wrong answer."""
+    face = RestFace(HOST, port, 10, at_once)
+    to_ask = islice(cycle(people), requests)
+
+    async def one_after_the_other() -> None:
+        for person in to_ask:
+            reply = await face.ask(person)
+            if reply.fault:
+                raise RuntimeError(f"an answer is wrong: {reply.fault}")
+
+    await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
     await face.close()
 
 

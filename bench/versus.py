@@ -2,8 +2,9 @@
 
 Milliseconds of a shared machine differ by half from one hour to the next; two platforms that are asked in turn, a hundred
 requests each, meet the same hour. OTHER is a checkout of the platform (`git worktree add`), run by the same interpreter
-over the same home. One request is under way at a time, so what counts is CPU of all server processes, not how long
-anything took. The last line is the median of the pairs' ratios: below 1, this tree is the cheaper one.
+over the same home. Where one request is under way at a time, what counts is the CPU of all server processes; with
+several (`--at-once`), how many a second were answered says what both cores give. The last lines are medians of the pairs'
+ratios.
 """
 
 from __future__ import annotations
@@ -27,7 +28,19 @@ SETTLE_S = 0.2  # for what goes on beside requests: decisions are written then
 WARM = 200  # requests
 
 Milliseconds = Mapping[str, float]
-"""CPU by process."""
+"""By process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one side in one round: CPU milliseconds per request of each process, and requests answered a second."""
+
+    used: Milliseconds
+    rate: float
+
+    @property
+    def cpu_ms(self) -> float:
+        return sum(self.used.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +51,13 @@ class Side:
     platform: Platform
     people: Sequence[str]
 
-    def cost(self, requests: int) -> Milliseconds:
-        """CPU milliseconds per request of each process."""
-        before = self._used()
-        asyncio.run(asked(self.platform.rest, self.people, requests))
+    def cost(self, requests: int, at_once: int) -> Cost:
+        before, started = self._used(), time.monotonic()
+        asyncio.run(asked(self.platform.rest, self.people, requests, at_once))
+        took_s = time.monotonic() - started
         time.sleep(SETTLE_S)
-        return {name: (used - before[name]) / requests for name, used in self._used().items()}
+        used = {name: (used - before[name]) / requests for name, used in self._used().items()}
+        return Cost(used, requests / took_s)
 
     def _used(self) -> Milliseconds:
         return {name: 1_000 * sum(one.cpu_times()[:2]) for name, one in self.platform.processes.items()}
@@ -58,24 +72,26 @@ def side(name: str, tree: Path, world: World, wiring: Wiring) -> Iterator[Side]:
         yield Side(name, platform, world.people)
 
 
-def measured(sides: Sequence[Side], rounds: int, requests: int) -> list[list[Milliseconds]]:
+def measured(sides: Sequence[Side], rounds: int, requests: int, at_once: int) -> list[list[Cost]]:
     """What each side cost in each round; who begins changes with every round."""
-    costs: list[list[Milliseconds]] = []
+    costs: list[list[Cost]] = []
     for turn in range(rounds):
         in_turn = sides if turn % 2 else sides[::-1]
-        cost = {one.name: one.cost(requests) for one in in_turn}
+        cost = {one.name: one.cost(requests, at_once) for one in in_turn}
         costs.append([cost[one.name] for one in sides])
     return costs
 
 
-def told(sides: Sequence[Side], costs: Sequence[Sequence[Milliseconds]]) -> Iterator[str]:
+def told(sides: Sequence[Side], costs: Sequence[Sequence[Cost]]) -> Iterator[str]:
     for place, one in enumerate(sides):
-        parts = {name: statistics.median(turn[place][name] for turn in costs) for name in one.platform.processes}
-        whole = statistics.median(sum(turn[place].values()) for turn in costs)
+        mine = [turn[place] for turn in costs]
+        parts = {name: statistics.median(cost.used[name] for cost in mine) for name in one.platform.processes}
+        whole, rate = (statistics.median(getattr(cost, name) for cost in mine) for name in ("cpu_ms", "rate"))
         of_each = ", ".join(f"{name} {ms:.2f}" for name, ms in parts.items())
-        yield f"{one.name}: {whole:.2f} ms of CPU a request ({of_each})"
-    ratios = [sum(turn[0].values()) / sum(turn[1].values()) for turn in costs]
-    yield f"this / other: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        yield f"{one.name}: {whole:.2f} ms of CPU a request ({of_each}), {rate:.0f} requests a second"
+    for name in ("cpu_ms", "rate"):
+        ratios = [getattr(turn[0], name) / getattr(turn[1], name) for turn in costs]
+        yield f"this / other, {name}: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,12 +101,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--wiring", choices=WIRINGS, default="one_process")
     options.add_argument("--rounds", type=int, default=12)
     options.add_argument("--requests", type=int, default=100, help="of each side in a round")
+    options.add_argument("--at-once", type=int, default=1, help="requests under way")
     arguments = options.parse_args(argv)
     world = prepare(arguments.world, CACHE.resolve(), print)
     with ExitStack() as stack:
         trees = {"this": Path.cwd(), "other": arguments.other.resolve()}
         sides = [stack.enter_context(side(name, tree, world, arguments.wiring)) for name, tree in trees.items()]
-        for line in told(sides, measured(sides, arguments.rounds, arguments.requests)):
+        for line in told(sides, measured(sides, arguments.rounds, arguments.requests, arguments.at_once)):
             print(line)
     return 0
 
