@@ -131,7 +131,7 @@ class FeaturesTogether:
 
     def __init__(self, port: Features, at_once: int) -> None:
         self._port = port
-        self._users: Together[Person, UserState] = Together(port.users, at_once)
+        self._users: Together[Person, UserState] = Together(lambda people: port.users(people), at_once)
 
     async def users(self, people: Sequence[Person]) -> list[UserState]:
         return await self._users(people)
@@ -154,7 +154,7 @@ class RetrievalTogether:
 
     def __init__(self, port: Retrieval, at_once: int) -> None:
         self._port = port
-        self._retrieve: Together[RetrieveQuery, Candidates] = Together(port.retrieve, at_once)
+        self._retrieve: Together[RetrieveQuery, Candidates] = Together(lambda queries: port.retrieve(queries), at_once)
 
     async def retrieve(self, queries: Sequence[RetrieveQuery]) -> list[Candidates]:
         return await self._retrieve(queries)
@@ -178,7 +178,7 @@ class RankingTogether:
 
     def __init__(self, port: Ranking, at_once: int) -> None:
         self._port = port
-        self._rank: Together[RankQuery, Predictions] = Together(port.rank, at_once)
+        self._rank: Together[RankQuery, Predictions] = Together(lambda queries: port.rank(queries), at_once)
 
     async def rank(self, queries: Sequence[RankQuery]) -> list[Predictions]:
         return await self._rank(queries)
@@ -192,7 +192,9 @@ class ExplanationTogether:
 
     def __init__(self, port: Explanation, at_once: int) -> None:
         self._port = port
-        self._explain: Together[ExplainQuery, tuple[Reason, ...]] = Together(port.explain, at_once)
+        self._explain: Together[ExplainQuery, tuple[Reason, ...]] = Together(
+            lambda queries: port.explain(queries), at_once
+        )
 
     async def explain(self, queries: Sequence[ExplainQuery]) -> list[tuple[Reason, ...]]:
         return await self._explain(queries)
