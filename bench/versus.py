@@ -1,16 +1,17 @@
 """`python -m bench.versus OTHER`: CPU per request of this tree against another one, on whatever machine there is.
 
 Milliseconds of a shared machine differ by half from one hour to the next; two platforms that are asked in turn, a hundred
-requests each, meet the same hour. OTHER is a checkout of the platform (`git worktree add`), run by the same interpreter
-over the same home. Where one request is under way at a time, what counts is the CPU of all server processes; with
-several (`--at-once`), how many a second were answered says what both cores give. The last lines are medians of the pairs'
-ratios.
+requests each, meet the same hour. OTHER is a checkout of the platform (`git worktree add`), run by the same interpreter,
+over a copy of the home, because a home has one platform at a time. Where one request is under way at a time, what counts
+is the CPU of all server processes; with several (`--at-once`), how many a second were answered says what all cores give.
+The last lines are medians of the pairs' ratios.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import statistics
 import sys
 import time
@@ -66,10 +67,18 @@ class Side:
 @contextmanager
 def side(name: str, tree: Path, world: World, wiring: Wiring) -> Iterator[Side]:
     """The platform as `tree` has it, warm. What `python -m` starts imports from the folder that it is started in."""
-    with chdir(tree), ExitStack() as stack:
-        platform = stack.enter_context(running(world.home, wiring, world.home / "logs" / f"versus-{name}"))
+    home = twin(world.home) if name == "other" else world.home
+    with chdir(tree), running(home, wiring, home / "logs" / f"versus-{name}") as platform:
         asyncio.run(asked(platform.rest, world.people, WARM))
         yield Side(name, platform, world.people)
+
+
+def twin(home: Path) -> Path:
+    """A copy of a home beside it, without what its platform wrote while it served; made once."""
+    copy = home.with_name(f"{home.name}-twin")
+    if not copy.exists():
+        shutil.copytree(home, copy, ignore=shutil.ignore_patterns("logs", "decisions", "audit", "state"))
+    return copy
 
 
 def measured(sides: Sequence[Side], rounds: int, requests: int, at_once: int) -> list[list[Cost]]:
