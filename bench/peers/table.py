@@ -68,7 +68,10 @@ def markdown(models: Sequence[Row], features: Sequence[Row], about: Mapping[str,
 def lines(headings: Sequence[str], rows: Sequence[tuple[Row, list[str]]]) -> list[str]:
     """A Markdown table; a peer that failed has its error in place of its figures."""
     filled = [
-        [row.title, *([f"failed: {row.fault}", *[""] * (len(headings) - 2)] if row.fault else figures)]
+        [
+            row.title,
+            *(["failed: " + row.fault.replace("|", "/"), *[""] * (len(headings) - 2)] if row.fault else figures),
+        ]
         for row, figures in rows
     ]
     return [f"| {' | '.join(line)} |".replace("|  |", "| |") for line in (headings, ["---"] * len(headings), *filled)]
