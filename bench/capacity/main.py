@@ -39,7 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             gpus = gpus_for(wanted, measured.get(GPU))
             found["ranking"] = replace(found["ranking"], gpus=gpus)
     except (NotFound, ValueError) as wrong:
-        console.print(f"error: {wrong.detail if isinstance(wrong, NotFound) else wrong}", markup=False, highlight=False)
+        console.print(
+            f"error: {wrong.detail if isinstance(wrong, NotFound) else wrong}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
         return 2
     if chosen.json:
         print(json.dumps(document(wanted, found, measured), indent=1))
