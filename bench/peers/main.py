@@ -22,7 +22,7 @@ from bench.peers.platform import platform_row
 from bench.peers.question import question
 from bench.peers.roster import ROSTER
 from bench.peers.rows import feature_rows
-from bench.peers.table import feature_table, markdown, model_table
+from bench.peers.table import markdown, tables
 from bench.peers.trial import Limits, Row, trial
 from training.data import open_source
 from winnow.errors import WinnowError
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(told(row))
     about = {"data": chosen.data, "people": len(asked.answers), "preset": chosen.preset, "rate": limits.rate}
     save(models, features, about)
-    for shown in (model_table(models), feature_table(features)):
+    for shown in tables(models, features):
         console.print(shown)
     console.print(f"written: {OUT}, {OUT.with_suffix('.machine.json')} and {OUT.with_suffix('.md')}")
     return 1 if any(row.fault and row.key.startswith("winnow") for row in models) else 0

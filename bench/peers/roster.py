@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 PINS = Path(__file__).parent / "pins"
@@ -39,7 +40,9 @@ class Peer:
 
 
 ROSTER = (
+    Peer("winnow", "markov", ""),
     Peer("winnow", "ease", ""),
+    *([Peer("winnow", "als", "")] if find_spec("training.models.als") else []),
     Peer("implicit", "als", "0.7.3", "implicit"),
     Peer("librecommender", "als", "1.5.2", "librecommender"),
     Peer("rectools", "ease", "0.19.0", "rectools"),
