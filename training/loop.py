@@ -58,8 +58,8 @@ class LoopSettings:
     def identity(self, world: int) -> str:
         """What must be equal for a checkpoint to be continued."""
         shape = (self.epochs, self.lr, self.final_lr, self.warmup_steps, self.weight_decay, self.betas, self.clip_norm)
-        shape += (self.most_steps,) if self.most_steps else ()
-        return repr((self.run, self.seed, self.patience, world, *shape))
+        fewer = (self.most_steps,) if self.most_steps else ()
+        return repr((self.run, self.seed, self.patience, world, *shape, *fewer))
 
 
 @dataclass

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.capacity.model import Cost
 from winnow.errors import NotFound
@@ -61,9 +62,9 @@ class Measurements:
         return self._figures[name].value
 
 
-def document(file: Path) -> dict[str, dict[str, float]]:
+def document(file: Path) -> dict[str, Any]:
     try:
-        found: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as wrong:
         raise NotFound(f"{file.name} cannot be read: {wrong}; measure again", field=file.name) from wrong
     return found

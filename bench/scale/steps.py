@@ -184,7 +184,8 @@ def clustered(n: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 
 def unit(vectors: Floats) -> Floats:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    shortened: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return shortened
 
 
 def main() -> None:

@@ -32,7 +32,8 @@ class Own:
         self._data, self._model = data, self._fit(data)
 
     def one(self, user: int) -> Ints:
-        return self.many(np.array([user]))[0]
+        answer: Ints = self.many(np.array([user]))[0]
+        return answer
 
     def many(self, users: Ints) -> Ints:
         histories = [self._data.of(int(user)) for user in users]
