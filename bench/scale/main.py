@@ -62,6 +62,7 @@ class Scale:
     points: Points = field(default_factory=lambda: defaultdict(list))
     memory: list[tuple[World, float]] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    exact: dict[float, bool] = field(default_factory=dict)  # items -> whether their index compares all
     bytes_per_item: float = math.nan
 
     def world(self, world: World, steps: Sequence[str]) -> None:
@@ -89,6 +90,7 @@ class Scale:
             self.figures.put(f"{name}.events_per_s", world.events / found["seconds"])
         if what == "index":
             self.bytes_per_item = found["bytes_per_item"]
+            self.exact[float(world.items)] = bool(found["exact"])
         size = float(getattr(world, GROWS_WITH[what]))
         self.points[what].append((size, found["cpu_s"], found["peak_mb"]))
         self.console.print(
@@ -97,10 +99,14 @@ class Scale:
         )
 
     def grown(self) -> dict[str, Growth]:
-        """By step; a step that takes next to nothing everywhere is not judged by its noise."""
+        """By step; a step that takes next to nothing everywhere is not judged by its noise. Small catalogues are searched by
+        another kind of index than large ones, and only what is of one kind grows."""
         found = {}
         for what, points in self.points.items():
             told = [(size, cpu_s) for size, cpu_s, _ in points if cpu_s > 0]
+            if what in ("index", "request"):
+                alike = [(size, cpu_s) for size, cpu_s in told if not self.exact.get(size)]
+                told = alike if len(alike) > 1 else [(s, c) for s, c in told if self.exact.get(s)]
             if len({size for size, _ in told}) > 1 and (
                 what in ("train", "request") or max(c for _, c in told) > LEAST_S
             ):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from bench.scale import main as scale
 from bench.scale import steps
@@ -105,3 +106,12 @@ def test_the_plot_is_an_svg_and_always_the_same(tmp_path: Path) -> None:
     drawn(points, scale.GROWS_WITH, tmp_path / "b.svg")
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert "ingest, by events" in (tmp_path / "a.svg").read_text()
+
+
+def test_only_indexes_of_one_kind_are_held_against_each_other() -> None:
+    run = scale.Scale(Console())
+    run.exact = {1e3: True, 1e4: True, 1e5: False, 1e6: False}
+    run.points["index"] = [(1e3, 1e-3, 1.0), (1e4, 1e-2, 1.0), (1e5, 10.0, 1.0), (1e6, 100.0, 1.0)]
+    assert run.grown()["index"].exponent == pytest.approx(1.0)
+    run.points["index"].pop()
+    assert run.grown() == {}, "two exact ones that take no time, and one of another kind"
