@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import httpx
-
+from parts.probe import answers
 from parts.program import HOST, Program
 from winnow.registry import ENVIRONMENT
 
-PROBE_S = 1.0
 READY_S = 120.0  # importing it takes 20 to 60 s on a busy machine
 QUIET = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 580 MB of memory instead of 2.8 GB
@@ -26,12 +24,6 @@ def mlflow(home: Path, port: int) -> Program:
         *("--artifacts-destination", str(home.absolute() / "mlartifacts")),
     )
     folder = home.absolute() / "state"
-    return Program("mlflow", command, folder, lambda: answers(port), env=ENVIRONMENT | QUIET, ready_s=READY_S)
-
-
-def answers(port: int) -> str:
-    try:
-        answer = httpx.get(f"http://{HOST}:{port}/health", timeout=PROBE_S)
-    except httpx.TransportError as away:
-        return str(away) or type(away).__name__
-    return "" if answer.is_success else f"status {answer.status_code}"
+    return Program(
+        "mlflow", command, folder, lambda: answers(port, "/health"), env=ENVIRONMENT | QUIET, ready_s=READY_S
+    )

@@ -6,13 +6,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import httpx
 import yaml
 
+from parts.probe import answers
 from parts.program import HOST, Program
 from winnow.errors import FailedPrecondition
 
-PROBE_S = 1.0
 NAME = "prometheus.yml"
 
 
@@ -28,7 +27,7 @@ def prometheus(folder: Path, port: int) -> Program:
         "enable-feature": "exemplar-storage",
     }
     command = (server, *(f"--{name}={value}" for name, value in options.items()))
-    return Program("prometheus", command, folder, lambda: answers(port), ready_s=30.0)
+    return Program("prometheus", command, folder, lambda: answers(port, "/-/ready"), ready_s=30.0)
 
 
 def configure(folder: Path, targets: Mapping[str, int], rules: Sequence[Path], *, every_s: float) -> None:
@@ -42,11 +41,3 @@ def configure(folder: Path, targets: Mapping[str, int], rules: Sequence[Path], *
 
 def interval(seconds: float) -> str:
     return f"{round(seconds * 1000)}ms"
-
-
-def answers(port: int) -> str:
-    try:
-        answer = httpx.get(f"http://{HOST}:{port}/-/ready", timeout=PROBE_S)
-    except httpx.TransportError as away:
-        return str(away) or type(away).__name__
-    return "" if answer.is_success else f"status {answer.status_code}"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-from parts.program import HOST, Program
+from parts.probe import answers
+from parts.program import Program
 
-PROBE_S = 1.0
 STOP_S = 25.0  # it ends the job that runs, which gets ten seconds
 ROOT = Path(__file__).parents[1]
 
@@ -19,13 +17,6 @@ def schedule(folder: Path, home: Path, registry: str, metrics_port: int, options
     told = ("--home", str(home.absolute()), "--metrics-port", str(metrics_port))
     command = (sys.executable, "-m", "cli", "schedule", *told, *(("--mlflow", registry) if registry else ()), *options)
     env = {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
-    return Program("schedule", command, folder, lambda: answers(metrics_port), env, ready_s=60.0, stop_s=STOP_S)
-
-
-def answers(port: int) -> str:
-    """Whether it shows its metrics, which it does once it runs."""
-    try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=PROBE_S):
-            return ""
-    except (OSError, urllib.error.URLError) as away:
-        return str(away)
+    return Program(
+        "schedule", command, folder, lambda: answers(metrics_port, "/metrics"), env, ready_s=60.0, stop_s=STOP_S
+    )

@@ -7,13 +7,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
-
+from parts.probe import PROBE_S, answers
 from parts.program import HOST, Probe, Program
 
 INNER = ("feature", "retrieval", "ranking", "explanation")
 ROOT = Path(__file__).parents[1]
-PROBE_S = 1.0
 READY_S = 180.0  # a large catalogue is read, and its item states computed, before the platform is ready
 
 
@@ -31,7 +29,7 @@ def inner(name: str, folder: Path, port: int, settings: Mapping[str, str]) -> Pr
 
 def gateway(folder: Path, rest: int, settings: Mapping[str, str]) -> Program:
     """The gateway; it answers once all five are ready."""
-    return program("gateway", folder, settings, lambda: ready(rest))
+    return program("gateway", folder, settings, lambda: answers(rest, "/readyz"))
 
 
 def program(name: str, folder: Path, settings: Mapping[str, str], probe: Probe) -> Program:
@@ -46,11 +44,3 @@ def listens(port: int) -> str:
     except OSError as away:
         return str(away)
     return ""
-
-
-def ready(rest: int) -> str:
-    try:
-        answer = httpx.get(f"http://{HOST}:{rest}/readyz", timeout=PROBE_S)
-    except httpx.TransportError as away:
-        return str(away) or type(away).__name__
-    return "" if answer.is_success else answer.text[:200]

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import shutil
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-from parts.program import HOST, Program
+from parts.probe import answers
+from parts.program import Program
 from winnow.errors import FailedPrecondition
 
-PROBE_S = 1.0
 READY_S = 120.0  # a JVM, a session and three queries, on a busy machine
 STOP_S = 45.0  # running batches end first
 RUNNING = "winnow_stream_running{"
@@ -35,15 +33,18 @@ def spark(
     }
     command = (sys.executable, "-m", "jobs.stream", *(word for pair in told.items() for word in pair), *options)
     env = {"PYTHONPATH": str(ROOT)}
-    return Program("spark", command, folder, lambda: answers(metrics_port), env, ready_s=READY_S, stop_s=STOP_S)
+    return Program(
+        "spark",
+        command,
+        folder,
+        lambda: answers(metrics_port, "/metrics", not_running),
+        env,
+        ready_s=READY_S,
+        stop_s=STOP_S,
+    )
 
 
-def answers(port: int) -> str:
-    """Whether every query runs, by the job's own metrics."""
-    try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=PROBE_S) as answer:
-            said = answer.read().decode()
-    except (OSError, urllib.error.URLError) as away:
-        return str(away)
+def not_running(said: str) -> str:
+    """Why not every query runs, by the job's own metrics."""
     states = [line.rsplit(" ", 1)[1] for line in said.splitlines() if line.startswith(RUNNING)]
     return "" if states and set(states) == {"1.0"} else "not every query runs yet"

@@ -8,18 +8,18 @@ there, and the same repository of models loads unchanged.
 from __future__ import annotations
 
 import filecmp
-import http.client
 import shutil
 import sysconfig
 from pathlib import Path
 
+from parts.probe import answers
 from parts.program import HOST, Program
 from winnow.errors import FailedPrecondition
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = ROOT / ".venv-triton"
 BACKENDS = ROOT / "deploy" / "triton" / "backends"
-PROBE_S = 1.0
+LIVE = "/v2/health/live"  # of the server; whether a model is ready is for its user to ask
 STUB = "triton_python_backend_stub"
 
 
@@ -56,7 +56,7 @@ def triton(
         "OMP_NUM_THREADS": "1",
     }
     command = (str(server / "bin" / "tritonserver"), *(f"--{name}={value}" for name, value in chosen.items()), *options)
-    return Program("triton", command, folder, lambda: answers(http_port), env=variables, ready_s=60.0)
+    return Program("triton", command, folder, lambda: answers(http_port, LIVE), env=variables, ready_s=60.0)
 
 
 def repository_of(folder: Path) -> Path:
@@ -82,16 +82,3 @@ def place(file: Path, target: Path) -> None:
     part = target.with_name(f".{target.name}.part")
     shutil.copy2(file, part)
     part.replace(target)
-
-
-def answers(http_port: int) -> str:
-    """The server is live; whether a model is ready is for its user to ask."""
-    connection = http.client.HTTPConnection(HOST, http_port, timeout=PROBE_S)
-    try:
-        connection.request("GET", "/v2/health/live")
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as away:
-        return str(away)
-    finally:
-        connection.close()
-    return "" if status == 200 else f"HTTP {status}"

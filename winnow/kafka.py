@@ -19,6 +19,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition  # type: ignore[impo
 
 from winnow.errors import FailedPrecondition, PayloadTooLarge, Unavailable
 from winnow.kafka_security import KafkaSecurity
+from winnow.kafka_sockets import DIRECT
 from winnow.serving.backends import KAFKA, asked
 from winnow.topics import MAX_MESSAGE_BYTES, Message, Offsets, Placed, Record, Topic
 from winnow.tracing import TRACEPARENT, TRACESTATE, Kind, Shared, carried_by, carrying
@@ -273,6 +274,7 @@ def connection(bootstrap: str, name: str, *, request_s: float = REQUEST_S) -> di
         "request_timeout_ms": millis(request_s),
         "bootstrap_timeout_ms": millis(CONNECT_S),
         "reconnect_backoff_max_ms": millis(RETRY_S),
+        "proxy_url": DIRECT,
         **KafkaSecurity().options(),
     }
 

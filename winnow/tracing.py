@@ -99,18 +99,22 @@ class Tracer:
         self.recorder = recorder
         self._least: int = round((1.0 - ratio) * 2**RANDOM_BITS)
         self._per_s = per_s
-        self._second, self._begun = 0, 0
+        self._room = max(per_s, 1.0)
+        self._at = time.monotonic()
 
     def samples(self, trace_id: str) -> bool:
         """OpenTelemetry's rule for consistent sampling: the last 56 bits against a threshold."""
         return int(trace_id[-RANDOM_BITS // 4 :], 16) >= self._least
 
     def has_room(self) -> bool:
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._begun = second, 0
-        self._begun += 1
-        return self._begun <= self._per_s
+        """A token bucket that holds a second's worth, one trace at least: 0.1 a second is one in ten seconds."""
+        now = time.monotonic()
+        self._room = min(max(self._per_s, 1.0), self._room + (now - self._at) * self._per_s)
+        self._at = now
+        if self._room < 1.0:
+            return False
+        self._room -= 1.0
+        return True
 
 
 _tracer: Tracer | None = None

@@ -34,10 +34,22 @@ def topic(bootstrap: str, request: pytest.FixtureRequest) -> str:
     return name
 
 
+OPEN: list[KafkaReader] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """What a test opened goes with it: a client left behind asks for its broker as long as the process lives."""
+    yield
+    while OPEN:
+        OPEN.pop().stop()
+
+
 def reader(bootstrap: str, topic: str, **options: str) -> KafkaReader:
     given = {"kafka.bootstrap.servers": bootstrap, "subscribe": topic, "startingOffsets": "earliest", **options}
     source = KafkaSource(given)
-    return source.streamReader(source.schema())  # type: ignore[arg-type]
+    OPEN.append(source.streamReader(source.schema()))  # type: ignore[arg-type]
+    return OPEN[-1]
 
 
 def fill(bootstrap: str, topic: str, n: int, first: int = 0) -> None:

@@ -189,6 +189,18 @@ def test_callers_cannot_have_more_traced_than_the_limit(keeper: Keeper, monkeypa
     assert len(keeper.spans) == 14
 
 
+def test_less_than_one_trace_a_second_is_one_in_some_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("winnow.tracing.time.monotonic", lambda: now[0])
+    tracer = Tracer(Keeper(), 1.0, 0.1)
+    begun = []
+    for _ in range(60):
+        begun.append(tracer.has_room())
+        now[0] += 1.0
+    assert begun[0]
+    assert 6 <= sum(begun) <= 7
+
+
 # ------------------------------------------------------------------------------------------ on
 
 
