@@ -127,7 +127,10 @@ def test_this_machines_own_figures_win(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("part", "how"),
-    [("scale.memory.feature.users_mb", "make bench-scale"), ("e2e.five_processes.100k.rss_mb.feature", "make bench`")],
+    [
+        ("scale.memory.feature.users_mb", "`make bench-scale` measures it"),
+        ("e2e.five_processes.100k.rss_mb.feature", "`make bench` measures it"),
+    ],
 )
 def test_a_missing_figure_says_how_to_measure_it(tmp_path: Path, part: str, how: str) -> None:
     about = json.loads(CHECKED_IN.read_text())
@@ -157,6 +160,6 @@ def test_the_command_says_what_is_wrong_in_one_line(
     read: Callable[[], Measurements] = lambda: Measurements({})  # noqa: E731
     monkeypatch.setattr(capacity.Measurements, "read", read)
     assert capacity.main(["--qps", "10"]) == 2
-    assert "measure it with" in capsys.readouterr().out
+    assert "measures it" in capsys.readouterr().out
     assert capacity.main(["--qps", "-1"]) == 2
     assert "qps" in capsys.readouterr().out
