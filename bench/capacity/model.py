@@ -95,8 +95,7 @@ def need(wanted: Wanted, cost: Cost) -> Need:
 def replicas(exact: float, zones: int) -> int:
     """Whole pods, as many in every zone, so that the zones that are left carry `exact` pods' work."""
     carrying = max(zones - 1, 1)
-    each = max(math.ceil(exact / carrying - SMALL), math.ceil(LEAST / zones))
-    return max(each * zones, LEAST)
+    return zones * max(math.ceil(exact / carrying - SMALL), math.ceil(LEAST / zones))
 
 
 def memory_mb(wanted: Wanted, cost: Cost) -> float:

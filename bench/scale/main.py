@@ -1,7 +1,7 @@
 """`make bench-scale`: generated worlds of more and more items, every step in a process of its own, into build/bench-scale.json.
 
-Ends with 1 when a cost grows worse than n log n, or when a step did not end as it should. The largest worlds need hours
-and tens of gigabytes: `--most` says how many events are worth it.
+Ends with 1 when a cost grows worse than n log n, or when a step did not end as it should. The largest worlds take long
+and much memory: `--most` says how many events are worth it.
 """
 
 from __future__ import annotations

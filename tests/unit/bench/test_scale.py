@@ -115,3 +115,42 @@ def test_only_indexes_of_one_kind_are_held_against_each_other() -> None:
     assert run.grown()["index"].exponent == pytest.approx(1.0)
     run.points["index"].pop()
     assert run.grown() == {}, "two exact ones that take no time, and one of another kind"
+
+
+def run_with(monkeypatch: pytest.MonkeyPatch, folder: Path, exponent: float) -> int:
+    """`python -m bench.scale --plot` in `folder`, where every step takes n ** exponent microseconds."""
+
+    def measured(what: str, place: Path) -> dict[str, float]:
+        world = named(place.name)
+        if what == "load" and world.events == 100_000:
+            raise scale.StepFailed("load: no memory")
+        size = float(getattr(world, scale.GROWS_WITH.get(what, "events")))
+        found = {"seconds": size * 2e-6, "cpu_s": size**exponent * 1e-6, "peak_mb": 100 + size / 1e4}
+        return found | ({"bytes_per_item": 520.0, "exact": 1.0} if what == "index" else {})
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(scale, "step", measured)
+    monkeypatch.setattr(scale, "feature_rss_mb", lambda home, logs: 100.0 + named(home.parent.name).items / 1e3)
+    return scale.main(["--most", "1000000", "--plot"])
+
+
+def test_a_run_leaves_its_figures_and_says_what_grows_too_fast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_with(monkeypatch, tmp_path, 1.6) == 1
+    printed = capsys.readouterr().out
+    figures = json.loads((tmp_path / "build" / "bench-scale.json").read_text())
+    assert figures["scale.growth.ingest.exponent"] == pytest.approx(1.6, abs=1e-3)
+    assert figures["scale.100000-20000-1000000.ingest.events_per_s"] == pytest.approx(500_000)
+    assert figures["scale.memory.feature.items_mb"] == pytest.approx(1_000, rel=0.01)
+    assert "worse" in printed
+    assert "10000-2000-100000: load: no memory" in printed
+    assert "scale.10000-2000-100000.index.cpu_s" not in figures, "a world ends with the step that failed"
+    assert (tmp_path / "docs" / "scaling.svg").is_file()
+    assert not (tmp_path / "build" / "scale").exists()
+
+
+def test_what_failed_fails_the_run_also_when_all_grows_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_with(monkeypatch, tmp_path, 1.0) == 1
+    about = json.loads((tmp_path / "build" / "bench-scale.machine.json").read_text())
+    assert about["wrong"] == ["10000-2000-100000: load: no memory"]
