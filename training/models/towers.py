@@ -282,7 +282,9 @@ def held_out(data: Interactions, most: int) -> tuple[Interactions, Probe]:
     """The interactions without the newest act of some people, spread evenly over all whose newest act is of an item
     that is new to them, and what to ask of these."""
     last = data.starts[1:] - 1
-    fit_for = [p for p in np.flatnonzero(np.diff(data.starts) > 1) if data.items[last[p]] not in data.of(p)[:-1]]
+    fit_for = [
+        p for p in np.flatnonzero(np.diff(data.starts) > 1).tolist() if data.items[last[p]] not in data.of(p)[:-1]
+    ]
     most = min(most, int(HELD_SHARE * data.n_users), len(fit_for))
     if not most:
         return data, Probe([], np.empty(0, np.int64))
