@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from services.retrieval.ask import NO_ROWS, NOBODY, Ask, Found, scored
+from services.retrieval.ask import NO_ROWS, NOBODY, Ask, Found, distinct, scored
 from services.retrieval.bundle import RetrievalBundle
 from services.retrieval.merge import Blend, Merged, merge
 from services.retrieval.model import Model
@@ -183,7 +183,7 @@ class RetrievalService:
         out, seen = [rows_of(query.exclude)], rows_of(user.seen)
         if not query.include_seen:
             out += [seen, self._fingerprints.rows(user.seen_tail)]
-        without = np.unique(np.concatenate(out))
+        without = distinct(np.concatenate(out))
         return Ask(
             n=query.n,
             mask=mask,
@@ -245,7 +245,7 @@ class RetrievalService:
 
     def _candidates(self, model: Model, merged: Merged, skipped: tuple[str, ...]) -> Candidates:
         return Candidates(
-            item_ids=self._catalogue.ids[merged.rows],
+            item_ids=self._catalogue.names(merged.rows),
             sources=merged.sources,
             scores=merged.scores,
             source_names=self._names,
