@@ -54,7 +54,7 @@ down: core ## stop what `make up` started
 	@$(PYTHON) -m cli down
 
 ##@ Prove it
-.PHONY: test check evaluate replay bench bench-peers bench-scale capacity drill fuzz cluster-check
+.PHONY: test check evaluate replay bench bench-vectors bench-peers bench-scale capacity drill fuzz cluster-check
 test: check packages triton helm ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
@@ -69,6 +69,9 @@ replay: core ## a data set month by month, retrained every month and never, into
 
 bench: setup packages triton ## latency, throughput and cost per request, into build/bench.json
 	@$(PYTHON) -m cli bench $(ARGS)
+
+bench-vectors: core ## every vector index on a million made-up vectors (ARGS="--items 50000" for fewer), into build/bench-vectors.json
+	@$(PYTHON) -m bench.vectors --plot docs/recall-latency.svg $(ARGS)
 
 bench-peers: setup packages ## other recommenders and Feast's server asked the same, into build/bench-peers.json
 	@$(PYTHON) -m bench.peers --data $(DATA) $(ARGS)
