@@ -102,9 +102,9 @@ def measured(funnel: Funnel, progress: Progress) -> dict[str, Any]:
     outcome, vectors = answered(funnel, asked, progress)
     variety = Variety(dataset, vectors, Novelty(dataset, ~parts.test))
     pages = paged(asked, outcome, variety)
-    every: dict[str, list[tuple[float, Apply]]] = {"none": [(0.0, as_ranked)]} | {
-        name: [(strength, apply) for strength in strengths] for name, (strengths, apply) in stages().items()
-    }
+    every: dict[str, list[tuple[float, Apply]]] = {"none": [(0.0, as_ranked)]}
+    for name, (strengths, apply) in stages().items():
+        every[name] = [(strength, apply) for strength in strengths]
     bar = progress.add_task("slates", total=sum(len(points) for points in every.values()))
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in every}
     base = variety.columns(asked, [page.rows[page.order] for page in pages])

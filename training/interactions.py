@@ -14,13 +14,17 @@ ITEM_SIDE = ("item_categories", "item_brand", "item_tokens", "item_log_price", "
 
 
 def interactions_of(dataset: Dataset, mask: Mask) -> Interactions:
-    """The acts in `mask` that say yes: all but dismissals. Of items what is known besides their ids comes along."""
-    mask = mask & (dataset.acts.type != DISMISS)
-    acts = dataset.log.order[mask[dataset.log.order]]
-    counts = np.bincount(dataset.acts.user[acts], minlength=len(dataset.people))
+    """The acts in `mask` that say yes: all but dismissals. A session's acts are its user's where the log names one. Of
+    items what is known besides their ids comes along."""
+    owner = np.arange(len(dataset.people))
+    for session, link in dataset.log.links.items():
+        owner[session] = link.user
+    acts = np.flatnonzero(mask & (dataset.acts.type != DISMISS))
+    person = owner[dataset.acts.user[acts]]
+    acts = acts[np.argsort(person, kind="stable")]
     return Interactions(
         items=dataset.acts.item[acts],
-        starts=np.concatenate([[0], np.cumsum(counts)]),
+        starts=np.concatenate([[0], np.cumsum(np.bincount(person, minlength=len(owner)))]),
         n_items=len(dataset.items),
         values=dataset.acts.value[acts],
         at=dataset.acts.at[acts],

@@ -24,7 +24,10 @@ from torch import Tensor, nn
 from training.cooccurrence import people_by_items
 from training.models import store
 from training.models.contract import Interactions, Scores, Towers
+from training.models.graph import Graph
 from training.models.queries import popular_first, scores_by
+from training.models.served import known_in, save_user_tower, sum_over
+from training.models.ticks import ticks
 from winnow.features import Ints
 from winnow.types import Floats
 
@@ -42,8 +45,8 @@ class AlsSettings:
 
     factors: Annotated[int, Field(ge=1, le=1_024)] = 64
     regularization: Annotated[float, Field(gt=0)] = 10.0
-    confidence: Annotated[float, Field(ge=1, le=100)] = 4.0
-    iterations: Annotated[int, Field(ge=1, le=1_000)] = 15
+    confidence: Annotated[float, Field(ge=1, le=100)] = 2.0
+    iterations: Annotated[int, Field(ge=1, le=1_000)] = 10
 
 
 class Als:
@@ -65,7 +68,6 @@ class Als:
         from implicit.cpu.als import AlternatingLeastSquares  # takes a while to import
 
         chosen = self.settings
-        task = progress.add_task("als", total=chosen.iterations) if progress else None
         matrix = people_by_items(data.items, data.starts, data.n_items, longest=ALL_ACTS)
         with threadpool_limits(1, "blas"):
             library = AlternatingLeastSquares(
@@ -77,7 +79,7 @@ class Als:
                 num_threads=1,
                 random_state=self.seed,
             )
-            library.fit(matrix, show_progress=False, callback=lambda *_: task is not None and progress.advance(task))
+            library.fit(matrix, show_progress=False, callback=ticks(progress, self.name, chosen.iterations))
         self._vectors = np.asarray(library.item_factors, np.float32)
         self._popular = popular_first(data)
         return self
@@ -138,6 +140,38 @@ class FoldIn(nn.Module):
         """The left side of the equations, (b, d)."""
         met = acts @ x.unsqueeze(-1)
         return x @ self.gram + (self.confidence - 1.0) * (acts * met).sum(1)
+
+    def draw(self, file: Path) -> None:
+        """The same, node by node."""
+        g = Graph("user_tower")
+        inverse, gram = g.constant(self.inverse.numpy()), g.constant(self.gram.numpy())
+        tiny, more = g.constant(TINY), g.constant(self.confidence - 1.0)
+        acts = g.op("Mul", "history", known_in(g))
+
+        def applied(x: str) -> str:
+            met = g.op("MatMul", acts, g.op("Unsqueeze", x, g.shape(-1)))
+            own = g.op("Mul", more, sum_over(g, g.op("Mul", acts, met), 1))
+            return g.op("Add", g.op("MatMul", x, gram), own)
+
+        def dot(one: str, two: str) -> str:
+            return sum_over(g, g.op("Mul", one, two), -1, keep=True)
+
+        wanted = g.op("Mul", g.constant(self.confidence), sum_over(g, acts, 1))
+        x = g.op("MatMul", wanted, inverse)
+        left = g.op("Sub", wanted, applied(x))
+        way = g.op("MatMul", left, inverse)
+        size = dot(left, way)
+        for _ in range(self.steps):
+            moved = applied(way)
+            far = g.op("Div", size, g.op("Max", dot(way, moved), tiny))
+            x = g.op("Add", x, g.op("Mul", far, way))
+            left = g.op("Sub", left, g.op("Mul", far, moved))
+            z = g.op("MatMul", left, inverse)
+            now = dot(left, z)
+            way = g.op("Add", z, g.op("Mul", g.op("Div", now, g.op("Max", size, tiny)), way))
+            size = now
+        g.op("Identity", x, name="vector")
+        save_user_tower(g, file, self.gram.shape[0])
 
 
 def steps_for(condition: float) -> int:

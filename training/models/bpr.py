@@ -3,8 +3,8 @@ https://arxiv.org/abs/1205.2618), by the library `implicit`.
 
 Training gives every person factors of their own; serving knows histories only. The fold-in is the linear map that comes
 closest, over the training's people, from the mean of their items' factors to their own (ridge regression), so a newcomer
-gets the factors that people with such a history have. The item's bias is one more dimension, which every query reads with
-1; it is all that an empty history is told. A new item has no factors until the next fit.
+gets the factors that people with such a history have. The item's bias is one more dimension, which every query reads
+with 1; only an empty history says nothing. A new item has no factors until the next fit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from torch import Tensor, nn
 from training.cooccurrence import people_by_items
 from training.models import store
 from training.models.contract import Interactions, Scores, Towers
+from training.models.graph import Graph
 from training.models.queries import kept, popular_first, scores_by
+from training.models.served import known_in, save_user_tower, sum_over
+from training.models.ticks import ticks
 from winnow.features import Ints
 from winnow.types import Floats
 
@@ -67,7 +70,6 @@ class Bpr:
         from implicit.cpu.bpr import BayesianPersonalizedRanking  # takes a while to import
 
         chosen = self.settings
-        task = progress.add_task("bpr", total=chosen.iterations) if progress else None
         matrix = people_by_items(data.items, data.starts, data.n_items, longest=ALL_ACTS)
         with threadpool_limits(1, "blas"):
             library = BayesianPersonalizedRanking(
@@ -78,7 +80,7 @@ class Bpr:
                 num_threads=1,  # more would race for the factors: no two runs were the same
                 random_state=self.seed,
             )
-            library.fit(matrix, show_progress=False, callback=lambda *_: task is not None and progress.advance(task))
+            library.fit(matrix, show_progress=False, callback=ticks(progress, self.name, chosen.iterations))
         self._vectors = np.asarray(library.item_factors, np.float32)
         means = np.stack([mean_of(self._vectors, data.of(user)) for user in range(data.n_users)])
         self._map = nearest_map(means[:, :-1], np.asarray(library.user_factors)[:, :-1], chosen.ridge)
@@ -119,7 +121,7 @@ def nearest_map(means: npt.NDArray[Any], factors: npt.NDArray[Any], ridge: float
 
 
 class FoldIn(nn.Module):
-    """The mapped mean of the history's factors, and 1 for the bias."""
+    """The mapped mean of the history's factors, and 1 for the bias; an empty history is the zero vector."""
 
     def __init__(self, to_person: Floats) -> None:
         super().__init__()
@@ -129,4 +131,15 @@ class FoldIn(nn.Module):
         known = (history_types > 0).unsqueeze(-1).to(history.dtype)
         acts = known.sum(1)
         mean = (history * known).sum(1)[:, :-1] / acts.clamp(min=1.0)
-        return torch.cat([mean @ self.to_person, torch.ones_like(acts)], dim=-1)
+        return torch.cat([mean @ self.to_person, acts.clamp(max=1.0)], dim=-1)
+
+    def draw(self, file: Path) -> None:
+        """The same, node by node."""
+        g = Graph("user_tower")
+        known, dim = known_in(g), len(self.to_person)
+        acts = sum_over(g, known, 1)
+        total = g.columns(sum_over(g, g.op("Mul", "history", known), 1), 0, dim, axis=1)
+        mean = g.op("Div", total, g.op("Max", acts, g.constant(1.0)))
+        mapped = g.op("MatMul", mean, g.constant(self.to_person.numpy()))
+        g.op("Concat", mapped, g.op("Min", acts, g.constant(1.0)), name="vector", axis=1)
+        save_user_tower(g, file, dim + 1)

@@ -27,9 +27,9 @@ MOST_ITEMS = 30_000  # 7 GB for the matrix in double precision
 
 @dataclass(frozen=True, slots=True)
 class EaseSettings(ItemToItemSettings):
-    """`ridge` is λ of the paper."""
+    """`ridge` is λ of the paper. Newer acts say more of what comes next, so the history fades."""
 
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.9
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.8
     ridge: Annotated[float, Field(gt=0)] = 500.0  # the best of 100, 250, 500 and 1000 on ml-1m
 
 

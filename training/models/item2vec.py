@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from training.models import store
 from training.models.contract import Interactions, Scores, Towers
+from training.models.graph import Graph
 from training.models.queries import popular_first, scores_by
+from training.models.served import known_in, save_user_tower, sum_over
 from winnow.features import Ints
 from winnow.types import HISTORY, Floats
 
@@ -34,7 +36,7 @@ class Item2VecSettings:
 
     dim: Annotated[int, Field(ge=1, le=1_024)] = 64
     window: Annotated[int, Field(ge=1, le=100)] = 5
-    epochs: Annotated[int, Field(ge=1, le=1_000)] = 20
+    epochs: Annotated[int, Field(ge=1, le=1_000)] = 10
     negatives: Annotated[int, Field(ge=1, le=100)] = 10
     exponent: Annotated[float, Field(ge=-2, le=2)] = 0.5
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
@@ -100,17 +102,26 @@ class Item2Vec:
         return made
 
     def serves(self) -> Towers:
-        return Towers(self._vectors, NewestMean(self.settings.acts))
+        return Towers(self._vectors, NewestMean(self.settings.acts, self.settings.dim))
 
 
 class NewestMean(nn.Module):
     """The mean of the newest `acts` vectors, norm 1; an empty history is the zero vector."""
 
-    def __init__(self, acts: int) -> None:
+    def __init__(self, acts: int, dim: int) -> None:
         super().__init__()
-        self.acts = acts
+        self.acts, self.dim = acts, dim
 
     def forward(self, ids: Tensor, history: Tensor, history_types: Tensor, history_values: Tensor) -> Tensor:
         known = (history_types[:, -self.acts :] > 0).unsqueeze(-1).to(history.dtype)
         total = (history[:, -self.acts :] * known).sum(1)
         return total / total.square().sum(-1, keepdim=True).sqrt().clamp(min=1e-12)
+
+    def draw(self, file: Path) -> None:
+        """The same, node by node."""
+        g = Graph("user_tower")
+        known = g.columns(known_in(g), HISTORY - self.acts, HISTORY, axis=1)
+        total = sum_over(g, g.op("Mul", g.columns("history", HISTORY - self.acts, HISTORY, axis=1), known), 1)
+        norm = g.op("Sqrt", sum_over(g, g.op("Mul", total, total), -1, keep=True))
+        g.op("Div", total, g.op("Max", norm, g.constant(1e-12)), name="vector")
+        save_user_tower(g, file, self.dim)

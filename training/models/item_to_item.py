@@ -7,10 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import Field
 
@@ -25,8 +24,9 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from rich.progress import Progress
 
-Weights = npt.NDArray[np.float64] | sp.csr_matrix
-"""(N, N) what an item of the history adds to the score of each column; sparse where most add nothing."""
+Weights: TypeAlias = Any
+"""(N, N) what an item of the history adds to the score of each column: an array of float64, or a scipy CSR matrix where
+most add nothing."""
 
 
 @dataclass(frozen=True, slots=True)

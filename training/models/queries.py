@@ -23,7 +23,8 @@ TIE = 1e-9  # what popularity adds to a score: the order of equals, and all that
 def popular_first(data: Interactions) -> Scores:
     """(N,) the share of all acts that each item has, times `TIE`."""
     counts = np.bincount(data.items, minlength=data.n_items)
-    return TIE * counts / (counts.sum() + 1.0)
+    share: Scores = TIE * counts / (counts.sum() + 1.0)
+    return share
 
 
 def kept(history: Ints, acts: int = HISTORY) -> Ints:
@@ -48,13 +49,14 @@ def query(histories: Sequence[Ints], vectors: Floats, width: int = 1) -> dict[st
     }
 
 
-@torch.no_grad()
 def scores_by(towers: Towers, histories: Sequence[Ints], popular: Scores) -> Scores:
     """(b, N) inner products of the queries with all items; `popular` (N,) is added to each row."""
     found = np.empty((len(histories), len(towers.vectors)))
     towers.user.eval()
     width = towers.user_schema.width if towers.user_schema else 1
     for start in range(0, len(histories), BATCH):
-        people = towers.user(**query(histories[start : start + BATCH], towers.vectors, width))
+        with torch.no_grad():
+            people = towers.user(**query(histories[start : start + BATCH], towers.vectors, width))
         found[start : start + BATCH] = people.numpy() @ towers.vectors.T
-    return found + popular
+    found += popular
+    return found

@@ -1,6 +1,8 @@
-"""The two smallest towers, and their graphs: an item's vector looked up by its id, and a query that is always the same.
+"""The two smallest towers, and how graphs of towers are drawn: an item's vector looked up by its id, and a query that is
+always the same.
 
-They are drawn node by node (training/models/graph.py), so that a bundle of a model without networks takes no time.
+A module that draws its graph node by node (training/models/graph.py) is exported in milliseconds where tracing it takes
+seconds; training.export holds both against torch.
 """
 
 from __future__ import annotations
@@ -14,6 +16,29 @@ from torch import Tensor, nn
 from training.models.graph import Graph
 from winnow.features import Vocabulary
 from winnow.types import HISTORY, Floats
+
+FLOAT = 1  # ONNX's number for float32
+
+
+def save_user_tower(g: Graph, file: Path, dim: int, width: int = 1) -> None:
+    """Write a graph whose output is `vector`, with the inputs of a bundle's user tower."""
+    inputs = {
+        "ids": ("int64", ("b", width)),
+        "history": ("float32", ("b", HISTORY, dim)),
+        "history_types": ("int64", ("b", HISTORY)),
+        "history_values": ("float32", ("b", HISTORY)),
+    }
+    g.save(file, inputs, {"vector": ("b", dim)})
+
+
+def known_in(g: Graph) -> str:
+    """(b, 50, 1) 1 where the history has an act, 0 at padding."""
+    known = g.op("Greater", "history_types", g.constant(0, np.int64))
+    return g.op("Unsqueeze", g.op("Cast", known, to=FLOAT), g.shape(-1))
+
+
+def sum_over(g: Graph, x: str, axis: int, keep: bool = False) -> str:
+    return g.op("ReduceSum", x, g.shape(axis), keepdims=int(keep))
 
 
 class LookUp(nn.Module):
@@ -54,13 +79,7 @@ class Always(nn.Module):
         people = g.op("Slice", g.op("Shape", "ids"), g.shape(0), g.shape(1))
         wanted = g.op("Concat", people, g.shape(self.dim), axis=0)
         g.op("Expand", g.constant(np.full((1, 1), self.value)), wanted, name="vector")
-        inputs = {
-            "ids": ("int64", ("b", self.width)),
-            "history": ("float32", ("b", HISTORY, self.dim)),
-            "history_types": ("int64", ("b", HISTORY)),
-            "history_values": ("float32", ("b", HISTORY)),
-        }
-        g.save(file, inputs, {"vector": ("b", self.dim)})
+        save_user_tower(g, file, self.dim, self.width)
 
 
 class KnownOrNew(nn.Module):
