@@ -12,7 +12,7 @@ from cli.main import app
 from cli.settings_file import read_settings
 from tests.homes import small_home
 from training.dataset import load
-from training.models.catalogue import kind_of, settings_of
+from training.models.catalogue import CATALOGUE, kind_of, make, settings_of
 from training.split import split
 from training.subjects import TOWER_SPACE, ContractModel, TwoTowers, with_params
 from training.train_retrieval import PRESETS
@@ -75,6 +75,14 @@ def test_neither_part_is_known_to_the_model_that_answers_it(home: Path) -> None:
 def test_a_model_without_settings_has_no_search(home: Path) -> None:
     asked = CliRunner().invoke(app, ["optimize", "popularity", "--home", str(home)])
     assert isinstance(asked.exception, NotFound)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_a_search_can_begin_at_a_models_own_settings(name: str) -> None:
+    own = make(name).settings
+    for setting, distribution in kind_of(name).space.items():
+        value = getattr(own, setting)
+        assert distribution._contains(distribution.to_internal_repr(value)), f"{setting} {value} is outside its space"
 
 
 def test_the_towers_take_what_a_search_may_vary() -> None:

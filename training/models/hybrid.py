@@ -124,7 +124,7 @@ class Hybrid(TowerModel[HybridSettings]):
     space: ClassVar[Mapping[str, BaseDistribution]] = {
         "dim": CategoricalDistribution([32, 64, 128]),
         "lr": FloatDistribution(3e-4, 1e-2, log=True),
-        "weight_decay": FloatDistribution(1e-6, 1e-1, log=True),
+        "weight_decay": FloatDistribution(0.0, 0.02),  # the default, 0, is in it: a search begins there
         "cold": FloatDistribution(0.0, 0.5),
         "loss": CategoricalDistribution(["softmax", "warp", "bpr"]),
     }
