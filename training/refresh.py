@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from training.cooccurrence import Neighbours
 from training.dataset import Dataset
 from training.retrieval_tables import (
     PROBES,
@@ -31,7 +32,7 @@ from training.sequences import Sequences, Values, person_facts
 from training.split import Mask
 from training.vector_index import AUTO, write_index
 from winnow.acts import TYPES
-from winnow.artifacts import REFRESH_OF, Bundle, file_hashes, seal
+from winnow.artifacts import REFRESH_OF, TOGETHER, Bundle, file_hashes, seal
 from winnow.errors import FailedPrecondition
 from winnow.features import Ints, ItemView, Schema, item_digest
 from winnow.inference import OnnxModel
@@ -86,7 +87,7 @@ def made_again(base: Bundle, dataset: Dataset, known: Mask, target: Path, index:
     searched = write_index(path, vectors, people, asked=index or asked_of(base))
     write_items(path, dataset.items, vectors)
     counted = every.restricted(known)
-    write_neighbours(path, dataset, counted, neighbours_of(base))
+    write_neighbours(path, dataset, counted, neighbours_of(base), own_table(base, dataset))
     stats_at = write_stats(path, dataset, counted)
     facts = {**base.facts, "stats_at": stats_at, "items": len(dataset.items), "index": searched}
     data = {
@@ -97,6 +98,22 @@ def made_again(base: Bundle, dataset: Dataset, known: Mask, target: Path, index:
         REFRESH_OF: base.data.get(REFRESH_OF, base.id),
     }
     return settle(seal(path, "retrieval", facts=facts, metrics=base.metrics, data=data), target)
+
+
+def own_table(base: Bundle, dataset: Dataset) -> Neighbours | None:
+    """A model's table stays what training made of it, as the towers do: items that came since have no row in it."""
+    if TOGETHER not in base.facts:
+        return None
+    row_of = {item.item_id: row for row, item in enumerate(dataset.items)}
+    rows_now = np.asarray([row_of.get(item_id, -1) for item_id in base.json("item_ids.json")], np.int32)
+    rows, scores = (np.load(base.file(f"together_{of}.npy"), allow_pickle=False) for of in ("rows", "scores"))
+    there = rows_now >= 0
+    mapped = np.where(rows >= 0, rows_now[rows], np.int32(-1))
+    found = np.full((len(dataset.items), rows.shape[1]), -1, np.int32)
+    found[rows_now[there]] = mapped[there]
+    worth = np.zeros(found.shape, np.float32)
+    worth[rows_now[there]] = np.where(mapped >= 0, scores, np.float32(0))[there]
+    return found, worth
 
 
 def neighbours_of(base: Bundle) -> int:

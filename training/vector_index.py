@@ -58,13 +58,16 @@ def write_index(path: Path, vectors: Floats, people: Floats, k: int = 100, *, as
     even many cells find too little (vectors without clusters), all vectors are compared in half precision.
     """
     n = len(vectors)
+    silent = not vectors.any()  # a model that serves no vectors has zeros
     kind = check_kind(asked)
-    if kind == AUTO:
-        kind = "flat" if n < CELLS_FROM else "ivf"
+    if kind == AUTO or silent:
+        kind = "flat" if n < CELLS_FROM or silent else "ivf"
     index, recall = built(kind, vectors, people, k)
     if asked == AUTO and kind == "ivf" and recall < RECALL:
         kind = "fp16"
         index, recall = built(kind, vectors, people, k)
+    if silent:
+        recall = 1.0  # of nothing: who comes first among equals is no question
     saved(index, path / "index.faiss")
     size = (path / "index.faiss").stat().st_size / max(n, 1)
     ms = median_ms(index, people, k)

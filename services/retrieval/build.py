@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 
@@ -13,6 +13,7 @@ from services.retrieval.model import Model
 from services.retrieval.service import RetrievalService
 from services.retrieval.settings import Settings
 from services.retrieval.sharded import Blends, ShardedRetrieval
+from services.retrieval.sources import Source
 from services.retrieval.sources.again import Again
 from services.retrieval.sources.fresh import Fresh
 from services.retrieval.sources.item_to_item import ItemToItem
@@ -30,11 +31,12 @@ from winnow.serving.model_host import triton_host
 from winnow.worker import Worker
 
 
-def build(settings: Settings, catalogue: Catalogue) -> RetrievalService:
+def build(settings: Settings, catalogue: Catalogue, only: Collection[str] = ()) -> RetrievalService:
     """The service over a catalogue that the caller keeps current, giving every change to `changed`. It answers once a
-    bundle is used: from `follow`, or from `load_bundle`."""
+    bundle is used: from `follow`, or from `load_bundle`. `only` these sources (none named: all), to see what each adds.
+    """
     fresh, text = Fresh(catalogue), Text(catalogue)
-    sources = (
+    sources: tuple[Source, ...] = (
         Tower(),
         Following(settings.sequence_acts, settings.sequence_decay),
         ItemToItem(settings.item_to_item_acts, settings.item_to_item_decay),
@@ -43,6 +45,7 @@ def build(settings: Settings, catalogue: Catalogue) -> RetrievalService:
         text,
         Again(),
     )
+    sources = tuple(source for source in sources if not only or source.name in only)
     blends = blends_by(settings)([source.name for source in sources])
     worker = Worker("retrieval", threads=settings.retrieval_threads, max_waiting=settings.retrieval_max_waiting)
     absorb = (fresh.absorb, text.absorb)

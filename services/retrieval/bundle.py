@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from services.retrieval.indexes import VectorIndex
 from services.retrieval.indexes.stored import read_index
 from services.retrieval.part import Part
-from winnow.artifacts import Bundle
+from winnow.artifacts import TOGETHER, Bundle
 from winnow.catalogue import Mask
 from winnow.errors import BundleRefused
 from winnow.features import Ints, Schema
@@ -29,6 +29,14 @@ class Neighbours:
 
     places: npt.NDArray[np.int32]
     scores: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a table is summed over a history: its newest `acts`, each older one counting `decay` times the next."""
+
+    acts: int
+    decay: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +60,7 @@ class RetrievalBundle:
     together: Neighbours
     count: npt.NDArray[np.float64]
     recent: npt.NDArray[np.float64]
+    reading: Reading | None = None  # of `together`, where it is a model's own; else serving's settings count
 
 
 Indexed = Callable[[Path, Floats, Mask | None], VectorIndex]
@@ -100,7 +109,16 @@ def _load(bundle: Bundle, host: ModelHost, indexed: Indexed, part: Part | None) 
         together=read_neighbours(bundle, "together", items),
         count=count,
         recent=recent,
+        reading=reading_of(facts),
     )
+
+
+def reading_of(facts: Mapping[str, Any]) -> Reading | None:
+    if TOGETHER not in facts:
+        return None
+    acts, decay = int(facts[TOGETHER]["acts"]), float(facts[TOGETHER]["decay"])
+    require(1 <= acts <= HISTORY and 0 < decay <= 1, f"facts.{TOGETHER} needs 1 to {HISTORY} acts, a decay in (0, 1]")
+    return Reading(acts, decay)
 
 
 def no_history(people: int, dim: int) -> dict[str, npt.NDArray[Any]]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from services.retrieval.ask import NO_ROWS, NOBODY, Ask, Found, scored
+from services.retrieval.ask import NO_ROWS, NOBODY, Ask, Found, distinct, scored
 from services.retrieval.bundle import RetrievalBundle
 from services.retrieval.merge import Blend, Merged, merge
 from services.retrieval.model import Model
@@ -26,7 +26,7 @@ from winnow.filters import Filter
 from winnow.ports import RetrieveQuery
 from winnow.requests import Readiness
 from winnow.serving.telemetry import POPULARITY_ACTS
-from winnow.types import Candidates, UserState
+from winnow.types import Candidates, Floats, UserState
 from winnow.worker import Upkeep, Worker
 
 Absorb = Callable[[Rows], None]
@@ -67,6 +67,16 @@ class RetrievalService:
         if len(catalogue):
             self._claim(np.arange(len(catalogue)))
             self._absorb(np.arange(len(catalogue)))
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        return self._names
+
+    @property
+    def vectors(self) -> Floats:
+        """(rows of the catalogue, d) of the bundle that serves."""
+        model = self._serving()
+        return model.vectors[: model.size]
 
     # ------------------------------------------------------------------------------------------ the port
 
@@ -173,7 +183,7 @@ class RetrievalService:
         out, seen = [rows_of(query.exclude)], rows_of(user.seen)
         if not query.include_seen:
             out += [seen, self._fingerprints.rows(user.seen_tail)]
-        without = np.unique(np.concatenate(out))
+        without = distinct(np.concatenate(out))
         return Ask(
             n=query.n,
             mask=mask,
@@ -235,7 +245,7 @@ class RetrievalService:
 
     def _candidates(self, model: Model, merged: Merged, skipped: tuple[str, ...]) -> Candidates:
         return Candidates(
-            item_ids=self._catalogue.ids[merged.rows],
+            item_ids=self._catalogue.names(merged.rows),
             sources=merged.sources,
             scores=merged.scores,
             source_names=self._names,
