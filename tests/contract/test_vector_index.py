@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from services.retrieval.indexes import VectorIndex, milvus
 from services.retrieval.indexes.flat import FaissIndex
 from services.retrieval.indexes.graph import HnswIndex
-from services.retrieval.indexes.stored import restored
+from services.retrieval.indexes.stored import read_index, restored
 from tests.bundles import CATEGORIES, make_items
 from tests.indexes import CLOSE, EVERY, EXACT, Make, maker, nothing, unit
-from training.vector_index import filled
+from training.vector_index import KINDS, built, filled, saved
 from winnow.catalogue import Catalogue
 from winnow.errors import BundleRefused, FailedPrecondition, Unavailable
 from winnow.filters import All, Any, Filter, Not, Op, Term, holds
@@ -269,6 +269,22 @@ def test_an_index_is_exchanged_under_load_and_no_search_fails(make: Make, tmp_pa
         )
 
     assert not under_load(lambda: serving["now"], change, 8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_index_of_a_part_of_the_vectors_finds_those_alone(kind: str, tmp_path: Path) -> None:
+    saved(built(kind, VECTORS, VECTORS[:20], 20)[0], tmp_path / "index.faiss")
+    kept = np.arange(N) % 3 == 0
+    index = bound(read_index(tmp_path / "index.faiss", VECTORS, kept))
+    scores, found = index.search(unit(2, 5), N, None, nothing(2))
+    near = index.search(VECTORS[:1], 1, None, nothing(1))[1]
+    for n, vector in enumerate(unit(2, 5)):
+        assert sorted(found[n][found[n] >= 0].tolist()) == sorted(ROWS[kept].tolist())
+        true = TABLE[found[n, : kept.sum()]] @ vector
+        np.testing.assert_allclose(scores[n, : kept.sum()], true, atol=CLOSE.get(kind, 1e-5))
+    assert near.tolist() == [[int(ROWS[0])]]
+    index.put(np.asarray([N]), unit(1, 9))
+    assert index.search(unit(1, 9), 1, None, nothing(1))[1].tolist() == [[N]]
 
 
 def test_a_milvus_that_is_away_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from winnow.types import Floats
 
 WIDEST = 2_048  # the most that FAISS's GPU kernels select at once
 SPARE = 1.3  # asked for, times what should be enough, so that a filter that is a little stricter here finds enough
-NO_DEVICE = "this FAISS was built without GPUs (faiss-cpu); the image for GPUs has the other build"
+NO_DEVICE = "this FAISS was built without GPUs (faiss-cpu); install one that was built for them"
 
 
 ON_DEVICE = ("flat", "ivf")
