@@ -17,6 +17,7 @@ from cli import (
     evaluate,
     ingest,
     keys,
+    optimize,
     promote,
     recommend,
     refresh,
@@ -54,6 +55,7 @@ app.command("refresh")(refresh.refresh)
 app.command("retrain")(retrain.retrain)
 app.command("schedule")(schedule.schedule)
 app.command("evaluate")(evaluate.evaluate)
+app.command("optimize")(optimize.optimize)
 app.command("replay")(replay.replay)
 app.command("skew")(skew.skew)
 app.command("topics")(topics.topics)

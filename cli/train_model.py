@@ -10,6 +10,7 @@ import typer
 from cli.console import bars
 from cli.homes import AsJson, Data, HomeOption, home_of
 from cli.promote import Uri
+from cli.settings_file import SettingsFile, read_settings
 from cli.train import Promote, Seed, planned
 from training.models.catalogue import CATALOGUE
 
@@ -30,6 +31,7 @@ def command(name: str) -> Callable[..., None]:
         data: Data = "ml-100k",
         home: HomeOption = None,
         settings: Settings = None,
+        file: SettingsFile = None,
         seed: Seed = 0,
         promote: Promote = False,
         mlflow: Uri = "",
@@ -38,7 +40,7 @@ def command(name: str) -> Callable[..., None]:
         from training.models.catalogue import kind_of, settings_of
         from training.train_model import train as work
 
-        chosen = dict(map(pair, settings or ()))
+        chosen = read_settings(file, name) | dict(map(pair, settings or ()))
         settings_of(kind_of(name), chosen)  # refuse a wrong one before any work
         plan = planned(home_of(data, home), "quick", seed, promote, mlflow, as_json)
         workshop = plan.workshop

@@ -1,5 +1,6 @@
 """Simple models that any other must beat: popularity, a first-order Markov chain, ItemKNN and EASE, as benchmarks have
-them: all neighbours, the whole history (training/models/item_to_item.py).
+them: all neighbours, the whole history (training/models/item_to_item.py); where people buy again, what each one bought
+most often before.
 
 `fit` takes the acts that may be known, person by person in time order; `scores` takes histories (rows of items, oldest
 first) and gives one score per item, (b, N) float64, higher is better. None knows what a person has seen: whoever ranks
@@ -11,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol, Self
+
+import numpy as np
 
 from training.interactions import plain
 from training.models.catalogue import make
@@ -44,6 +47,19 @@ class Plain:
         return self._model.scores(histories)
 
 
+class Bought:
+    """What a person acted on most often, the most popular first among equals; then popularity."""
+
+    def fit(self, items: Ints, starts: Ints, n_items: int) -> Self:
+        counts = np.bincount(items, minlength=n_items)
+        self._popular = counts / (counts.sum() + 1.0)  # below 1, the least difference of counts
+        return self
+
+    def scores(self, histories: Sequence[Ints]) -> Scores:
+        own = [np.bincount(history, minlength=len(self._popular)) for history in histories]
+        return np.asarray(np.stack(own) + self._popular, np.float64)
+
+
 Popularity = partial(Plain, "popularity")
 
 BASELINES: dict[str, Callable[[], Baseline]] = {
@@ -52,3 +68,5 @@ BASELINES: dict[str, Callable[[], Baseline]] = {
     "itemknn": partial(Plain, "item_knn", neighbours=0, acts=0, shrink=0.0, longest=ALL_ACTS),
     "ease": partial(Plain, "ease", neighbours=0, acts=0),
 }
+WHERE_REPEATED: dict[str, Callable[[], Baseline]] = {"bought": Bought}
+"""Beside them where people act on the same thing again."""

@@ -31,7 +31,7 @@ from training.retrieval_tables import (
     write_stats,
 )
 from training.sequences import Sequences
-from training.vector_index import write_index
+from training.vector_index import AUTO, write_index
 from winnow.acts import TYPES
 from winnow.artifacts import TOGETHER, Bundle, seal, write_vocabularies
 from winnow.features import Ints, Schema
@@ -67,6 +67,7 @@ def write_bundle(
     seed: int,
     table: Table | None = None,
     model: Mapping[str, Any] | None = None,
+    index: str = AUTO,
 ) -> Bundle:
     """Write and seal; the bundle is `target/<its id>`. What lay there under that id stays: it is the same. `table` is a
     model's own in place of what goes together; `model` says which one it is, where it is not the two towers."""
@@ -81,7 +82,8 @@ def write_bundle(
     samples |= write_user_tower(path, trained, vectors)
     np.savez(path / "samples.npz", **samples)  # type: ignore[arg-type]
     probes = user_inputs(trained.every, spread(len(trained.every.acts), PROBES), vectors)
-    index = write_index(path, vectors, OnnxModel(path / "user_tower.onnx", threads=2).run(probes)["vector"])
+    people = OnnxModel(path / "user_tower.onnx", threads=2).run(probes)["vector"]
+    searched = write_index(path, vectors, people, asked=index)
     write_items(path, dataset.items, vectors)
     write_neighbours(path, dataset, trained.known, neighbours, table.neighbours if table else None)
     stats_at = write_stats(path, dataset, trained.known)
@@ -94,7 +96,7 @@ def write_bundle(
         "value_std": trained.known.values.std,
         "stats_at": stats_at,
         "items": len(dataset.items),
-        "index": index,
+        "index": searched,
         "neighbours": neighbours,
         "clock": dataset.clock,
         **({TOGETHER: {"acts": table.acts, "decay": table.decay}} if table else {}),

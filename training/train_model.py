@@ -10,22 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.progress import Progress
 
 from training.dataset import Dataset
-from training.evaluate import best, mean, ndcg
 from training.interactions import interactions_of
+from training.intervals import of_mean
+from training.measures import rates
 from training.model_bundle import write_model_bundle
 from training.models.catalogue import make
 from training.models.contract import Model
 from training.questions import Question, questions
+from training.rankings import EvaluationSettings, places_by
 from training.split import Mask, Split
 from winnow.artifacts import Bundle
-from winnow.features import Ints
 
 PEOPLE = 2_000  # asked at most for a bundle's metrics
-BATCH = 256
 AT = (10, 20)
 
 
@@ -62,22 +61,6 @@ def measured(model: Model, asked: Sequence[Question], seed: int = 0) -> dict[str
     where people do not act on a thing again, and equal scores fall by a permutation of this seed."""
     if not asked:
         return {}
-    pairs = list(zip(asked, ranked(model, asked, seed), strict=True))
-    found = {f"hr_at_{k}": mean([float(np.isin(p[:k], q.relevant).any()) for q, p in pairs]) for k in AT}
-    found |= {f"ndcg_at_{k}": mean([ndcg(q, p, k, np.ones(len(q.relevant), np.float32)) for q, p in pairs]) for k in AT}
-    return {name: round(value, 6) for name, value in found.items()}
-
-
-def ranked(model: Model, asked: Sequence[Question], seed: int) -> list[Ints]:
-    """The best items of each question, as rows."""
-    dataset = asked[0].dataset
-    order = np.random.default_rng(seed).permutation(len(dataset.items))
-    places: list[Ints] = []
-    for start in range(0, len(asked), BATCH):
-        batch = asked[start : start + BATCH]
-        scores = model.scores([question.history for question in batch])
-        if not dataset.repeats:
-            for row, question in enumerate(batch):
-                scores[row, question.history] = -np.inf
-        places += list(best(scores, order))
-    return places
+    repeat = asked[0].dataset.repeats
+    found = rates(asked, places_by(model, asked[0].dataset, asked, EvaluationSettings(seed=seed), repeat))
+    return {f"{name}_at_{k}": round(of_mean(found[f"{name}@{k}"]).value, 6) for name in ("hr", "ndcg") for k in AT}

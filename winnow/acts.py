@@ -43,21 +43,25 @@ class Acts:
     log_position: Rows
 
     def __post_init__(self) -> None:
-        same_length(**{column.name: getattr(self, column.name) for column in fields(self)})
+        same_length(**{name: getattr(self, name) for name in ACTS})
 
     def __len__(self) -> int:
         return len(self.user)
 
     def take(self, rows: Rows | slice) -> Acts:
         """The same columns restricted to `rows`."""
-        return Acts(*(getattr(self, column.name)[rows] for column in fields(self)))
+        return Acts(*[getattr(self, name)[rows] for name in ACTS])
+
+
+ACTS = tuple(column.name for column in fields(Acts))
 
 
 def united(parts: Sequence[Acts]) -> Acts:
-    """Several columns as one, in log order."""
-    if len(parts) == 1:
-        return parts[0]
-    every = Acts(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(Acts)))
+    """Several columns as one, in log order; one at least."""
+    some = [part for part in parts if len(part)] or parts[:1]
+    if len(some) == 1:
+        return some[0]
+    every = Acts(*[np.concatenate([getattr(part, name) for part in some]) for name in ACTS])
     later = np.diff(every.at)
     if ((later > 0) | (later == 0) & (np.diff(every.log_position) > 0)).all():
         return every
@@ -73,8 +77,8 @@ def state_of(
     acted on last at the end; `seen_tail` the fingerprints of the others, ascending. A person is known by an act or a
     trait.
     """
-    newest = acts.take(slice(-HISTORY, None))
-    history = History(item_ids[newest.item], NAMES[newest.type], newest.value, newest.at)
+    newest = slice(-HISTORY, None)
+    history = History(item_ids[acts.item[newest]], NAMES[acts.type[newest]], acts.value[newest], acts.at[newest])
     seen = distinct(acts.item)
     return UserState(
         person=person,

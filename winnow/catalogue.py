@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import repeat
+from weakref import ref
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from winnow.errors import WinnowError
 from winnow.filters import ATTRIBUTE, All, Any, Filter, Not, Op, Term, texts_of
 from winnow.ports import Features
 from winnow.serving.telemetry import CATALOGUE_ITEMS, CATALOGUE_POSITION
-from winnow.types import CataloguePage, Item, strings
+from winnow.types import CataloguePage, Item, Strings, strings
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Catalogue:
         self._row: dict[str, int] = {}
         self._postings: dict[str, dict[str, set[int]]] = {}  # text field -> value -> rows
         self._ids = strings([])
+        self._named: dict[int, tuple[ref[Strings], Rows]] = {}  # id of a column that `names` gave -> itself, its rows
         self._price = np.empty(0, np.float64)  # NaN where there is none
         self._created = np.empty(0, np.float64)  # seconds since 1970
         self._available = np.empty(0, np.bool_)
@@ -70,8 +72,20 @@ class Catalogue:
         return self._row.get(item_id, -1)
 
     def rows(self, item_ids: Sequence[str] | npt.NDArray[np.object_]) -> Rows:
-        """(n,) int64 rows, -1 where an id is unknown."""
+        """(n,) int64 rows, -1 where an id is unknown. Of a column that `names` gave they are known already."""
+        named = self._named.get(id(item_ids))
+        if named is not None and named[0]() is item_ids:
+            return named[1]
         return np.fromiter(map(self._row.get, item_ids, repeat(-1)), np.int64, count=len(item_ids))
+
+    def names(self, rows: Rows) -> Strings:
+        """Ids of these rows, read-only. Whoever in this process asks for the rows of this very column gets these back
+        without 500 look-ups; one that came over the wire is looked up."""
+        ids = self._ids[rows]
+        ids.flags.writeable = rows.flags.writeable = False
+        key = id(ids)
+        self._named[key] = ref(ids, lambda _: self._named.pop(key, None)), rows
+        return ids
 
     @property
     def ids(self) -> npt.NDArray[np.object_]:

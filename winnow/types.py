@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -43,7 +44,7 @@ LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 def strings(values: Sequence[str]) -> Strings:
     """A column of strings; `np.array(list_of_str)` would cut or pad to a fixed width."""
     column = np.empty(len(values), dtype=object)
-    column[:] = values
+    column[:] = values if isinstance(values, list | np.ndarray) else list(values)  # numpy reads a list fastest
     return column
 
 
@@ -178,7 +179,7 @@ class History:
         return cls(strings([]), strings([]), np.empty(0, np.float32), np.empty(0, np.float64))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class UserState:
     """All that serving knows of one person at one moment.
 
@@ -225,8 +226,13 @@ class Candidates:
 
     def sources_of(self, row: int) -> tuple[str, ...]:
         """Names of the sources that proposed the candidate at `row`."""
-        bits = int(self.sources[row])
-        return tuple(name for n, name in enumerate(self.source_names) if bits >> n & 1)
+        return named(int(self.sources[row]), self.source_names)
+
+
+@lru_cache(maxsize=4096)
+def named(bits: int, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names whose bit is set."""
+    return tuple(name for n, name in enumerate(names) if bits >> n & 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -308,6 +314,8 @@ def check_text(value: object, name: str, limit: int) -> None:
         raise InvalidArgument("must be a string", field=name)
     if len(value) > limit:
         raise InvalidArgument(f"must have at most {limit} characters", field=name)
+    if value.isprintable():  # then there is nothing in it that is looked for below
+        return
     if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
         raise InvalidArgument("must be valid Unicode", field=name)
     if any(c < " " and c not in "\t\n\r" for c in value) or "\x7f" in value:

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import TypeVar, TypeVarTuple, Unpack
 
 import numpy as np
 
@@ -44,20 +44,29 @@ class Worker:
         request id hold in the thread, too."""
         if self._waiting >= self._max_waiting:
             raise ResourceExhausted(f"{self._name}: {self._max_waiting} calls are waiting already")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
         self._waiting += 1
-        handed: Future[T] = self._threads.submit(copy_context().run, partial(work, *args))
-        future = asyncio.wrap_future(handed)
-        future.add_done_callback(self._left)
+        handed = self._threads.submit(copy_context().run, partial(work, *args))
+        handed.add_done_callback(lambda done: tell(loop, partial(self._left, answer, done)))
         try:
-            return await asyncio.shield(future)
+            return await answer
         except asyncio.CancelledError:
             handed.cancel()
             raise
 
-    def _left(self, future: asyncio.Future[Any]) -> None:
+    def _left(self, answer: asyncio.Future[T], done: Future[T]) -> None:
+        """On the loop: the work is over, or was never begun. One step from the thread to its caller: asyncio's own bridge
+        between the two kinds of future takes three."""
         self._waiting -= 1
-        if not future.cancelled():
-            future.exception()  # seen here, so that a caller who gave up does not leave a warning behind
+        if answer.done():  # its caller gave up
+            return
+        if done.cancelled():
+            answer.cancel()
+        elif (wrong := done.exception()) is not None:
+            answer.set_exception(wrong)
+        else:
+            answer.set_result(done.result())
 
     def close(self) -> None:
         """Take no more calls; those running finish."""

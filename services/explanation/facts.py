@@ -11,9 +11,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from statistics import median
 from typing import ClassVar, Literal, get_args
-
-import numpy as np
 
 from services.explanation.popularity import Popularity
 from winnow.catalogue import Catalogue
@@ -302,7 +301,7 @@ def usual_price(history: History, currency: str, catalogue: Catalogue) -> float:
         and (item := catalogue.get(item_id)) is not None
         and item.currency == currency
     ]
-    return float(np.median(paid)) if len(paid) >= PAID_PRICES else math.nan
+    return median(paid) if len(paid) >= PAID_PRICES else math.nan
 
 
 def is_new(item: Item, context: Context) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 
 from services.explanation.popularity import TOPS
@@ -17,21 +19,23 @@ class Newest:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._seen = (-1, -1)
-        self._newest = np.empty(0)  # seconds since 1970, ascending
+        self._newest: list[float] = []  # seconds since 1970, ascending
 
     def top(self, item: Item) -> int:
         """The smallest of `TOPS` that the item is among, or 0. Items of one moment share the last of their places, so
         that "among the ten newest" is never said of eleven."""
-        if item.created_at <= EARLIEST:
-            return 0
+        return self.among(item.created_at.timestamp()) if item.created_at > EARLIEST else 0
+
+    def among(self, created_s: float) -> int:
+        """The same for an item created then, seconds since 1970 and above 0."""
         self._look()
-        place = len(self._newest) - int(np.searchsorted(self._newest, item.created_at.timestamp(), side="left"))
-        return next((top for top in TOPS if 0 < place <= top <= MOST), 0)
+        place = len(self._newest) - bisect_left(self._newest, created_s)
+        return next((top for top in TOPS if 0 < place <= top <= MOST), 0) if place else 0
 
     def _look(self) -> None:
         seen = (len(self._catalogue), self._catalogue.watermark)
         if seen != self._seen:
             created = self._catalogue.created
             kept = min(MOST + 1, len(created))
-            self._newest = np.sort(np.partition(created, len(created) - kept)[len(created) - kept :])
+            self._newest = np.sort(np.partition(created, len(created) - kept)[len(created) - kept :]).tolist()
             self._seen = seen

@@ -6,13 +6,16 @@ Everything proposed holds (`facts.holds`); a property test says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import NamedTuple, Self
 
 from services.explanation.facts import (
     CHEAPER,
     FAVOURITE_ITEMS,
+    NEW_DAYS,
     SHARED_WORDS,
     Act,
     BelowUsualPrice,
@@ -27,7 +30,6 @@ from services.explanation.facts import (
     SharedWords,
     Shown,
     chosen,
-    is_new,
     tells,
     title_words,
     usual_price,
@@ -36,7 +38,7 @@ from services.explanation.newest import Newest
 from services.explanation.popularity import Popularity
 from services.explanation.templates import NAMED
 from winnow.catalogue import Catalogue
-from winnow.types import Context, Item, UserState
+from winnow.types import EARLIEST, Context, EventType, Item, UserState
 
 TELLING: dict[Act, float] = {"bought": 8.0, "liked": 8.0, "carted": 4.0, "viewed": 0.0}
 WITNESSES = 4  # newest items of the history that are looked at per category, brand or word
@@ -55,17 +57,38 @@ class Proposal(NamedTuple):
     made: Fact | None = None
 
 
+class Told(NamedTuple):
+    """What an item says of itself, whoever asks: words of its title, distinct categories, when it entered the catalogue
+    (UTC, and in seconds since 1970; None where it does not say)."""
+
+    item: Item
+    words: frozenset[str]
+    categories: tuple[str, ...]
+    created: datetime | None
+    created_s: float
+
+
 class TitleWords:
-    """`title_words` of items, remembered while the item stays the same object."""
+    """What items say of themselves, remembered while the item stays the same object."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[Item, frozenset[str]]] = {}
+        self._known: dict[str, Told] = {}
 
     def of(self, item: Item) -> frozenset[str]:
+        return self.told(item).words
+
+    def told(self, item: Item) -> Told:
         known = self._known.get(item.item_id)
-        if known is None or known[0] is not item:
-            known = self._known[item.item_id] = (item, frozenset(title_words(item)))
-        return known[1]
+        if known is None or known.item is not item:
+            at = item.created_at
+            known = self._known[item.item_id] = Told(
+                item,
+                frozenset(title_words(item)),
+                tuple(dict.fromkeys(item.categories)),
+                at.astimezone(UTC) if at > EARLIEST else None,
+                at.timestamp(),
+            )
+        return known
 
 
 @dataclass(slots=True)
@@ -77,49 +100,92 @@ class Tables:
     words: TitleWords = field(default_factory=TitleWords)
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What items may have in common with others: all that an index of a history need hold for them."""
+
+    categories: frozenset[str]
+    words: frozenset[str]
+    brands: frozenset[str]
+
+    @classmethod
+    def of(cls, several: Sequence[Told]) -> Self:
+        return cls(
+            frozenset(chain.from_iterable(told.categories for told in several)),
+            frozenset(chain.from_iterable(told.words for told in several)),
+            frozenset(told.item.brand for told in several),
+        )
+
+
 class Taste:
-    """What a person's history says, indexed for looking up many items."""
+    """What a person's history says, indexed for looking up the items of one slate."""
 
     def __init__(
-        self, user: UserState, catalogue: Catalogue, context: Context, positive_value: float, tables: Tables
+        self,
+        user: UserState,
+        catalogue: Catalogue,
+        context: Context,
+        positive_value: float,
+        tables: Tables,
+        item_ids: Iterable[str],
     ) -> None:
-        self._user, self._catalogue, self._context, self._tables = user, catalogue, context, tables
+        self._user, self._catalogue, self._tables = user, catalogue, tables
         self._usual: dict[str, float] = {}
         self._by_category: dict[str, list[int]] = {}
         self._by_brand: dict[str, list[int]] = {}
         self._by_word: dict[str, list[int]] = {}
         self.chosen: list[tuple[Item, Act, float]] = []  # newest first, with the weight of naming it
+        self._place: dict[str, int] = {}  # of an item in `chosen`
+        self._until = None if context.at is None else context.at.astimezone(UTC)
+        self._since = None if self._until is None else self._until - timedelta(days=NEW_DAYS)
+        self._acted: set[str] | None = None
+        asked = [item for item in map(catalogue.get, item_ids) if item is not None]
+        self._shared = Shared.of([tables.words.told(item) for item in asked])
         counts: dict[str, int] = {}
         for item_id, act in reversed(chosen(user.history, positive_value).items()):
             item = catalogue.get(item_id)
             if item is not None:
-                for category in {*item.categories}:
+                told = tables.words.told(item)
+                for category in told.categories:
                     counts[category] = counts.get(category, 0) + 1
                 if item.title:  # else it cannot be named
-                    self._index(item, act)
+                    self._index(told, act)
         most = max(counts.values(), default=0)
         self.favourites = {category for category, n in counts.items() if n == most >= FAVOURITE_ITEMS}
 
-    def _index(self, item: Item, act: Act) -> None:
-        place = len(self.chosen)
+    def _index(self, told: Told, act: Act) -> None:
+        item, place = told.item, len(self.chosen)
         self.chosen.append((item, act, TELLING[act] - OLDER * place))
-        add(self._by_category, {*item.categories}, place)
-        add(self._by_word, self._tables.words.of(item), place)
-        if item.brand:
+        self._place[item.item_id] = place
+        shared = self._shared
+        add(self._by_category, [name for name in told.categories if name in shared.categories], place)
+        if words := told.words & shared.words:
+            add(self._by_word, words, place)
+        if item.brand and item.brand in shared.brands:
             add(self._by_brand, (item.brand,), place)
 
-    def proposals(self, item_id: str, sources: tuple[str, ...]) -> Iterator[Proposal]:
+    def proposals(self, item_id: str, sources: tuple[str, ...]) -> list[Proposal]:
         """Every fact that holds of the item; never none."""
+        found: list[Proposal] = []
         item = self._catalogue.get(item_id)
         if item is not None:
-            yield from self._from_history(item)
-            yield from self._from_item(item)
+            told = self._tables.words.told(item)
+            self._from_history(told, found)
+            self._from_item(told, found)
         if top := self._tables.popularity.top(item_id):
-            yield Proposal(38.0 - top / 25, Popular, made=Popular(top))
-        for source in sources:
-            if tells(source, self._user, item_id):
-                yield Proposal(SOURCE_WEIGHT[source], FoundBy, made=FoundBy(source))
-        yield Proposal(SHOWN, Shown, made=Shown())
+            found.append(Proposal(38.0 - top / 25, Popular, made=Popular(top)))
+        found += [FOUND[source] for source in sources if self._tells(source, item_id)]
+        found.append(NOTHING_ELSE)
+        return found
+
+    def _tells(self, source: str, item_id: str) -> bool:
+        """As `facts.tells`, without a look at the whole history for each item."""
+        if source == "again":
+            if self._acted is None:
+                history = self._user.history
+                self._acted = set(history.item_ids[history.types != EventType.DISMISS])
+            return item_id in self._acted
+        return source in FOUND and tells(source, self._user, item_id)
 
     def fact(self, item_id: str, proposal: Proposal) -> Fact:
         """The fact that one of the item's proposals stands for."""
@@ -137,43 +203,52 @@ class Taste:
             other.item_id, act, tuple(sorted(self._tables.words.of(item) & self._tables.words.of(other))[:NAMED])
         )
 
-    def _from_history(self, item: Item) -> Iterator[Proposal]:
-        own = dict.fromkeys(item.categories)
-        for place, n in self._overlaps(self._by_category, own, item).items():
-            other, _, weight = self.chosen[place]
-            alike = n / (len(own) + len(other.categories) - n)
-            yield Proposal(45.0 + 30.0 * alike + weight, SharedCategories, place)
-        for place in self._overlaps(self._by_brand, (item.brand,), item):
-            yield Proposal(80.0 + self.chosen[place][2], SameBrand, place)
-        for place, n in self._overlaps(self._by_word, self._tables.words.of(item), item).items():
+    def _from_history(self, told: Told, found: list[Proposal]) -> None:
+        chosen, categories, itself = self.chosen, told.categories, self._place.get(told.item.item_id, -1)
+        for place, n in overlaps(self._by_category, categories, itself).items():
+            other, _, weight = chosen[place]
+            alike = n / (len(categories) + len(other.categories) - n)
+            found.append(Proposal(45.0 + 30.0 * alike + weight, SharedCategories, place))
+        for place in self._by_brand.get(told.item.brand, ()):
+            if place != itself:
+                found.append(Proposal(80.0 + chosen[place][2], SameBrand, place))  # noqa: PERF401 (one place, mostly)
+        for place, n in overlaps(self._by_word, told.words, itself).items():
             if n >= SHARED_WORDS:
-                yield Proposal(60.0 + 5.0 * min(n, NAMED) + self.chosen[place][2], SharedWords, place)
+                found.append(Proposal(60.0 + 5.0 * min(n, NAMED) + chosen[place][2], SharedWords, place))
 
-    def _overlaps(self, index: Mapping[str, list[int]], values: Iterable[str], item: Item) -> dict[int, int]:
-        """Places of chosen items that have some of these values, and how many; never the item itself."""
-        found: dict[int, int] = {}
-        for value in values:
-            for place in index.get(value, ()):
-                found[place] = found.get(place, 0) + 1
-        for place in [place for place in found if self.chosen[place][0].item_id == item.item_id]:
-            del found[place]
-        return found
-
-    def _from_item(self, item: Item) -> Iterator[Proposal]:
+    def _from_item(self, told: Told, found: list[Proposal]) -> None:
+        item = told.item
         if item.price is not None and item.price <= CHEAPER * self._usual_price(item.currency):
-            yield Proposal(55.0, BelowUsualPrice, made=BelowUsualPrice())
-        for category in item.categories:
-            if category in self.favourites:
-                yield Proposal(52.0, FavouriteCategory, made=FavouriteCategory(category))
-        if is_new(item, self._context):
-            yield Proposal(40.0, NewArrival, made=NewArrival())
-        if top := self._tables.newest.top(item):
-            yield Proposal(36.0 - top / 25, OfTheNewest, made=OfTheNewest(top))
+            found.append(CHEAP)
+        favourites = [category for category in item.categories if category in self.favourites]
+        found += [Proposal(52.0, FavouriteCategory, made=FavouriteCategory(one)) for one in favourites]
+        if told.created is None:
+            return
+        if self._until is not None and self._since is not None and self._since <= told.created <= self._until:
+            found.append(ARRIVED)
+        if top := self._tables.newest.among(told.created_s):
+            found.append(Proposal(36.0 - top / 25, OfTheNewest, made=OfTheNewest(top)))
 
     def _usual_price(self, currency: str) -> float:
         if currency not in self._usual:
             self._usual[currency] = usual_price(self._user.history, currency, self._catalogue)
         return self._usual[currency]
+
+
+FOUND = {source: Proposal(weight, FoundBy, made=FoundBy(source)) for source, weight in SOURCE_WEIGHT.items()}
+NOTHING_ELSE = Proposal(SHOWN, Shown, made=Shown())
+CHEAP = Proposal(55.0, BelowUsualPrice, made=BelowUsualPrice())
+ARRIVED = Proposal(40.0, NewArrival, made=NewArrival())
+
+
+def overlaps(index: Mapping[str, list[int]], values: Iterable[str], itself: int) -> dict[int, int]:
+    """Places of chosen items that have some of these values, and how many; never the item's own place."""
+    found: dict[int, int] = {}
+    for value in values:
+        for place in index.get(value, ()):
+            found[place] = found.get(place, 0) + 1
+    found.pop(itself, None)
+    return found
 
 
 def add(index: dict[str, list[int]], values: Iterable[str], place: int) -> None:

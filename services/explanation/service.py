@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from services.explanation.newest import Newest
@@ -37,16 +38,26 @@ class Templates:
         self._tables.popularity = popularity
 
     def _explain(self, query: ExplainQuery) -> tuple[Reason, ...]:
-        taste = Taste(query.user, self._catalogue, query.context, self._positive_value, self._tables)
+        own = self._positive_value
+        taste = Taste(query.user, self._catalogue, query.context, own, self._tables, query.item_ids)
         used: dict[object, int] = {}
         reasons = []
         for item_id, sources in zip(query.item_ids, query.sources, strict=True):
-            best = max(taste.proposals(item_id, sources), key=lambda p: p.weight - repetition(p, used))
+            best = most_telling(taste.proposals(item_id, sources), used)
             for said in (best.made or best.kind, best.place):
                 used[said] = used.get(said, 0) + 1
             fact = taste.fact(item_id, best)
             reasons.append(Reason(text(fact, self._catalogue.get), fact.name, fact.evidence()))
         return tuple(reasons)
+
+
+def most_telling(proposals: Sequence[Proposal], used: Mapping[object, int]) -> Proposal:
+    """The one, of several the first, of most weight after what it loses by repetition, which never adds any."""
+    best, most = proposals[-1], -math.inf
+    for proposal in proposals:
+        if proposal.weight > most and (left := proposal.weight - repetition(proposal, used)) > most:
+            best, most = proposal, left
+    return best
 
 
 def repetition(proposal: Proposal, used: Mapping[object, int]) -> float:

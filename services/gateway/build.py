@@ -14,6 +14,7 @@ from services.gateway.settings import MS, Settings
 from services.gateway.spool import Spool
 from services.gateway.stand_in import HotStates, StandIn
 from services.gateway.to_disk import ToDisk
+from services.gateway.together import ExplanationTogether, FeaturesTogether, RankingTogether, RetrievalTogether
 from services.gateway.zeros import begin_at_zero
 from winnow.audit.acts import Unaudited
 from winnow.audit.ledger import ledger
@@ -34,7 +35,16 @@ def build(
     """The gateway over a catalogue that the caller keeps current."""
     begin_at_zero(settings)
     popular = Popular(catalogue, settings.popular_items)
-    inner = Inner(features, retrieval, ranking, explanation, popular, settings, stand_in)
+    at_once = settings.peer_calls
+    inner = Inner(
+        FeaturesTogether(features, at_once),
+        RetrievalTogether(retrieval, at_once),
+        RankingTogether(ranking, at_once),
+        ExplanationTogether(explanation, at_once),
+        popular,
+        settings,
+        stand_in,
+    )
     audit = ledger(settings, "gateway") if settings.audit else Unaudited()
     decisions = DecisionLog(outlet(settings), queue_bytes=settings.decision_queue_bytes, audit=audit)
     return Gateway(inner, catalogue, settings, decisions)

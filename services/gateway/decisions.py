@@ -97,7 +97,7 @@ class DecisionLog:
                 )
                 self._done_bytes += sum(size for _, _, _, size in batch)
             tended = self.audit.tend()
-            if not (batch or tended or self._outlet.idle()):
-                self._stopping.wait(PAUSE_S)
+            if len(self._queue) < BATCH and not tended and (batch or not self._outlet.idle()):
+                self._stopping.wait(PAUSE_S)  # after each batch too: one decision alone costs as much as several
         self.audit.close()
         self._outlet.close()

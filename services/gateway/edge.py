@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from winnow.audit.asked import route
-from winnow.serving.telemetry import HTTP_REQUESTS, HTTP_SECONDS, request_id
+from winnow.serving.telemetry import HTTP_REQUESTS, HTTP_SECONDS, request_id, series
 from winnow.tracing import NOT_RECORDED, TRACEPARENT, TRACESTATE, Attributes, Span, arrive, exemplar, own_id
 
 TOO_SLOW, TOO_LARGE = 408, 413
@@ -43,8 +43,8 @@ class Edge:
             await self._app(scope, self._bounded(receive), tell)
         finally:
             path = path_of(scope)
-            HTTP_REQUESTS.labels(route=path, status=status).inc()
-            HTTP_SECONDS.labels(route=path).observe(time.perf_counter() - started, exemplar())
+            series(HTTP_REQUESTS, path, status).inc()
+            series(HTTP_SECONDS, path).observe(time.perf_counter() - started, exemplar())
             if part is not NOT_RECORDED:
                 told(part, scope["method"], path, status, own)
 

@@ -36,6 +36,7 @@ from services.gateway.docs import docs
 from services.gateway.edge import Edge
 from services.gateway.guarded_rest import GuardedRest
 from services.gateway.security_document import secured
+from services.gateway.straight import Straight
 from winnow.errors import NotFound, Unavailable
 from winnow.ports import Recommender
 from winnow.serving.guard import Guard
@@ -74,6 +75,7 @@ def rest(port: Recommender, item_of: Known, max_body_bytes: int, body_s: float, 
         redoc_url=None,
     )
     problems.install(app)
+    app.add_middleware(Straight, port=port, routes=app.routes)
     if guard is not None:
         app.add_middleware(GuardedRest, guard=guard, routes=app.routes)
     app.add_middleware(Edge, max_body_bytes=max_body_bytes, body_s=body_s)

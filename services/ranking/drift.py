@@ -22,6 +22,7 @@ from winnow.types import Floats
 SCORE = "score"
 HALF_S = 1_800.0  # of the window: it holds one whole half and the part of the next that has passed
 LEAST = 200  # requests in the window before anything is said: fewer differ by chance alone
+TOGETHER = 32  # requests that are counted in one pass
 FIRST = 500  # requests that stand in for a reference
 
 Said = tuple[str, float, float]
@@ -47,20 +48,22 @@ class Drift:
         self._clock = clock
         self._lock = threading.Lock()
         self._first: list[tuple[Floats, Floats]] = []
+        self._waiting: list[tuple[Floats, Floats]] = []  # requests that are not counted yet, TOGETHER - 1 at most
         self._counts = np.zeros((2, len(self._names), BINS), np.int64)  # of this half, and of the one before
         self._requests = [0, 0]
         self._since = clock()
 
     def observe(self, scores: Floats, numbers: Floats) -> None:
-        """One request: scores (n,) of its candidates, numbers (s,) of its person as the model reads them."""
+        """One request: scores (n,) of its candidates, numbers (s,) of its person as the model reads them. Both are kept
+        for a while, and not to be written to."""
         with self._lock:
             if self._reference is None:
                 self._learn(scores, numbers)
                 return
             self._turn()
-            self._counts[0, 0] += self._reference.count_one(0, scores)
-            self._counts[0, 1:] += self._reference.count(np.concatenate([[0.0], numbers])[None])[1:]
-            self._requests[0] += 1
+            self._waiting.append((scores, numbers))
+            if len(self._waiting) >= TOGETHER:
+                self._count(self._reference)
 
     def said(self) -> list[Said]:
         """Of every signal, once enough was seen."""
@@ -68,6 +71,7 @@ class Drift:
             if self._reference is None:
                 return []
             self._turn()
+            self._count(self._reference)
             if sum(self._requests) < LEAST:
                 return []
             expected, seen = self._reference.shares, shares_of(self._counts.sum(axis=0))
@@ -81,9 +85,22 @@ class Drift:
             self._reference = Reference.of(self._names, columns)
             self._first.clear()
 
+    def _count(self, reference: Reference) -> None:
+        """What waits into the histograms of this half, in one pass: most of a pass is not the counting."""
+        if not self._waiting:
+            return
+        scores, numbers = zip(*self._waiting, strict=True)
+        self._waiting.clear()
+        people = np.stack(numbers)
+        self._counts[0, 0] += reference.count_one(0, np.concatenate(scores))
+        self._counts[0, 1:] += reference.count(np.column_stack([np.zeros(len(people)), people]))[1:]
+        self._requests[0] += len(people)
+
     def _turn(self) -> None:
         """The half that is over becomes the one before, and two that are over are forgotten."""
         halves = int((self._clock() - self._since) / HALF_S)
+        if halves and self._reference is not None:
+            self._count(self._reference)
         for _ in range(min(halves, 2)):
             self._counts[1], self._counts[0] = self._counts[0], 0
             self._requests = [0, self._requests[0]]

@@ -36,20 +36,19 @@ class Ask:
 
     @cached_property
     def allowed(self) -> Mask:
-        """The mask without this person's exceptions."""
-        if not len(self.without):
-            return self.mask
-        mask = self.mask.copy()
+        """The mask without this person's exceptions, and a last place that stands for every row that came later."""
+        mask = np.empty(len(self.mask) + 1, np.bool_)
+        mask[:-1], mask[-1] = self.mask, False
         mask[self.without] = False
         return mask
 
     def keep(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Which of `rows` are allowed; rows that came after the ask was made, and -1, are not."""
-        inside = (rows >= 0) & (rows < len(self.mask))
-        return inside & self.allowed[np.where(inside, rows, 0)] if len(self.mask) else inside
+        """Which of `rows`, all of them rows, are allowed; those that came after the ask was made are not."""
+        return self.allowed.take(rows, mode="clip")
 
 
 Score = Callable[[Rows], Floats]
+ZERO = np.float32(0)
 
 
 def nothing(rows: Rows) -> Floats:
@@ -66,17 +65,27 @@ class Found:
     score: Score = nothing
 
 
+def distinct(rows: Rows) -> Rows:
+    """The distinct ones, rising: `np.unique`, which for few numbers is slower than sorting them."""
+    rising = np.sort(rows)
+    new = np.empty(len(rising), np.bool_)
+    new[:1] = True
+    np.not_equal(rising[1:], rising[:-1], out=new[1:])
+    return rising[new]
+
+
 def scored(ask: Ask, rows: Rows, scores: Floats) -> Found:
     """Of distinct rising rows with scores, the best allowed ones, in order of score."""
 
-    def score(wanted: Rows) -> Floats:
-        if not len(rows):
-            return nothing(wanted)
-        place = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
-        return np.where(rows[place] == wanted, scores[place], np.float32(0))
+    if not len(rows):
+        return Found()
 
-    kept = np.flatnonzero(ask.keep(rows))
-    best = kept[np.argsort(-scores[kept], kind="stable")[: ask.n]]
+    def score(wanted: Rows) -> Floats:
+        place = rows.searchsorted(wanted)
+        return np.where(rows.take(place, mode="clip") == wanted, scores.take(place, mode="clip"), ZERO)
+
+    kept = ask.keep(rows).nonzero()[0]
+    best = kept[(-scores[kept]).argsort(kind="stable")[: ask.n]]
     return Found(rows[best], score)
 
 

@@ -7,13 +7,16 @@ take their vector from it; new and changed ones go through the item tower. One t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
 
 from services.retrieval.ask import Ask
 from services.retrieval.bundle import Neighbours, RetrievalBundle, no_history
-from winnow.catalogue import Catalogue, Rows
+from services.retrieval.part import Part
+from winnow.catalogue import Catalogue, Mask, Rows
 from winnow.features import ItemView, UserView, item_digest
 from winnow.types import HISTORY, Floats, Item
 
@@ -22,18 +25,23 @@ BATCH = 512  # items through the item tower at once
 
 class Model:
     """Tables of one bundle over a catalogue; give it every change by `absorb`. `as_of`: the changes of the catalogue
-    that the service had been told of when this was begun."""
+    that the service had been told of when this was begun. Of a `part`, only its items are in the index."""
 
-    def __init__(self, bundle: RetrievalBundle, catalogue: Catalogue, as_of: int = 0) -> None:
+    def __init__(self, bundle: RetrievalBundle, catalogue: Catalogue, as_of: int = 0, part: Part | None = None) -> None:
         self.bundle = bundle
         self.as_of = as_of
         self.size = 0
         self.vectors = np.zeros((0, bundle.dim), np.float32)
         self.popular = np.empty(0, np.int64)  # rows, most acted on first; rows without statistics at the end
         self.place = np.empty(0, np.int64)  # row -> place in the bundle, -1
-        self.row = np.full(len(bundle.item_ids), -1, np.int64)  # place -> row, -1
+        self._row_or_none = np.full(
+            len(bundle.item_ids) + 1, -1, np.int64
+        )  # place -> row, -1; the last is for place -1
+        self.row = self._row_or_none[:-1]
+        self._recent = np.append(np.log1p(bundle.recent), 0.0).astype(np.float32)  # by place; the last stands for -1
         self._by_popularity = np.lexsort((np.arange(len(bundle.recent)), -bundle.count, -bundle.recent))
         self._catalogue = catalogue
+        self._part = part
         self._place_of = {item_id: n for n, item_id in enumerate(bundle.item_ids)}
         self._items: list[Item | None] = []  # what each row was computed from
 
@@ -63,14 +71,23 @@ class Model:
         self.vectors[rows[new]] = self.encode([items[n] for n in new])
         self.place[rows] = places
         self.row[places[places >= 0]] = rows[places >= 0]
-        self.bundle.index.bind(places[same], rows[same])
-        if len(new):
-            self.bundle.index.put(rows[new], self.vectors[rows[new]])
+        self._index(rows, places, same, items)
         for row, item in zip(rows.tolist(), items, strict=True):
             self._items[row] = item
         if size > self.size:
             self._order(size)
         self.size = size
+
+    def _index(self, rows: Rows, places: Rows, same: Mask, items: Sequence[Item]) -> None:
+        """Make these rows searchable, those of other parts not."""
+        index = self.bundle.index
+        mine = np.ones(len(rows), np.bool_) if self._part is None else self._part.mask(items)
+        index.bind(places[same & mine], rows[same & mine])
+        new = rows[mine & ~same]
+        if len(new):
+            index.put(new, self.vectors[new])
+        if not mine.all():
+            index.drop(rows[~mine])
 
     def encode(self, items: Sequence[Item]) -> Floats:
         """Items → (n, d) by the item tower."""
@@ -88,9 +105,9 @@ class Model:
         views = [UserView(ask.user, ask.context, self._catalogue.get) for ask in asks]
         inputs = no_history(len(asks), bundle.dim)
         for n, ask in enumerate(asks):
-            codes = [bundle.type_codes.get(kind, 0) for kind in ask.user.history.types]
-            types = np.fromiter(codes, np.int64, count=len(codes))
-            known = np.flatnonzero((ask.history >= 0) & (ask.history < self.size) & (types > 0))[-HISTORY:]
+            codes = list(map(bundle.type_codes.get, ask.user.history.types.tolist(), repeat(0)))
+            types = np.asarray(codes, np.int64)
+            known = ((ask.history >= 0) & (ask.history < self.size) & (types > 0)).nonzero()[0][-HISTORY:]
             if not len(known):
                 continue
             values = ask.user.history.values[known]
@@ -103,21 +120,21 @@ class Model:
 
     def recent(self, rows: Rows) -> Floats:
         """log(1 + decayed acts) per row, 0 where the bundle has no statistics."""
-        place = self.place[rows]
-        return np.where(place >= 0, np.log1p(self.bundle.recent[place]), 0.0).astype(np.float32)
+        return self._recent[self.place[rows]]
 
     def neighbours(self, table: Neighbours, rows: Rows, weights: Floats) -> tuple[Rows, Floats]:
         """Sum over `rows` (-1: unknown) of weight times the table's scores: distinct rising rows and scores above 0."""
-        known = (rows >= 0) & (rows < self.size)
+        known = ((rows >= 0) & (rows < self.size)).nonzero()[0]
         places = self.place[rows[known]]
-        weights, places = weights[known][places >= 0], places[places >= 0]
-        found = table.places[places]
-        flat = np.where(found >= 0, self.row[found], -1).ravel()
+        if len(places) and places.min() < 0:
+            known = known[places >= 0]
+            places = self.place[rows[known]]
+        weights = weights[known]
+        flat = self._row_or_none[table.places[places]].ravel()
         worth = (table.scores[places] * weights[:, None]).ravel()
-        worth, flat = worth[flat >= 0], flat[flat >= 0]
         distinct, which = np.unique(flat, return_inverse=True)
         scores = np.bincount(which, weights=worth, minlength=len(distinct)).astype(np.float32)
-        above = scores > 0
+        above = (scores > 0) & (distinct >= 0)
         return distinct[above], scores[above]
 
     def _order(self, size: int) -> None:
@@ -134,6 +151,9 @@ class Model:
         self._items += [None] * (size - len(self._items))
 
 
+@lru_cache(maxsize=256)
 def weights_of(acts: int, decay: float) -> npt.NDArray[np.float32]:
-    """(acts,) oldest first: the newest counts 1, each older one `decay` times the next."""
-    return (decay ** np.arange(acts - 1, -1, -1)).astype(np.float32)
+    """(acts,) oldest first, read-only: the newest counts 1, each older one `decay` times the next."""
+    weights = (decay ** np.arange(acts - 1, -1, -1)).astype(np.float32)
+    weights.flags.writeable = False
+    return weights

@@ -34,17 +34,24 @@ from winnow.features import Ints
 from winnow.ports import RetrieveQuery
 from winnow.types import History, Item, Person, UserState, strings
 
+FEW: Mapping[str, Any] = {"dim": 16, "epochs": 20, "lr": 0.02, "warmup_steps": 0, "held": 0}
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "ease": {"ridge": 5.0},
     "als": {"factors": 8, "regularization": 0.1, "iterations": 10},
     "bpr": {"factors": 8, "iterations": 200},
     "item2vec": {"dim": 16, "epochs": 40},
+    "sasrec": {**FEW, "batch": 16, "layers": 1, "dropout": 0.0},
+    "bert4rec": {**FEW, "batch": 16, "epochs": 40, "layers": 1, "dropout": 0.0},
+    "gru4rec": {**FEW, "batch": 16, "hidden": 32, "dropout": 0.0},
+    "lightgcn": {**FEW, "batch": 128},
+    "hybrid": {**FEW, "batch": 16},
+    "deepmf": {**FEW, "batch": 16, "hidden": 32},
 }
 """Settings by model that learn the world below in a second or two."""
 
 NEW_ONES = strings(["never seen", "i3", "gone"])
 SILENT = 1e-6  # scores below are what popularity adds to a table, which serving leaves to another source
-ORDERED = {"markov"}
+ORDERED = {"markov", "sasrec", "bert4rec", "gru4rec"}
 """Models that know what comes next; the others know what goes together."""
 
 

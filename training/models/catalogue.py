@@ -25,6 +25,12 @@ CATALOGUE: dict[str, str] = {
     "als": "training.models.als:Als",
     "bpr": "training.models.bpr:Bpr",
     "item2vec": "training.models.item2vec:Item2Vec",
+    "sasrec": "training.models.sasrec:SasRec",
+    "bert4rec": "training.models.bert4rec:Bert4Rec",
+    "gru4rec": "training.models.gru4rec:Gru4Rec",
+    "lightgcn": "training.models.lightgcn:LightGcn",
+    "hybrid": "training.models.hybrid:Hybrid",
+    "deepmf": "training.models.deepmf:DeepMf",
 }
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from prometheus_client import Counter, Histogram
 
 from winnow.errors import WinnowError
-from winnow.serving.telemetry import BUCKETS_S, begin
+from winnow.serving.telemetry import BUCKETS_S, begin, series
 from winnow.tracing import exemplar
 
 REDIS, KAFKA, TRITON, ONNX = "redis", "kafka", "triton", "onnx"
@@ -38,7 +38,7 @@ def asked(backend: str, operation: str) -> Iterator[None]:
         FAILURES.labels(backend, operation, type(wrong).__name__).inc()
         raise
     finally:
-        SECONDS.labels(backend, operation).observe(time.perf_counter() - started, exemplar())
+        series(SECONDS, backend, operation).observe(time.perf_counter() - started, exemplar())
 
 
 def expect(backend: str, operations: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ from winnow.serving.guarded_calls import Guarded, options
 from winnow.serving.identity import Identity, Inside
 from winnow.serving.limits import Limits
 from winnow.serving.status import BUG, MAX_DETAIL, MAX_MESSAGE_BYTES, OURS, REQUEST_ID, SLUG, code_of, trailers_of
-from winnow.serving.telemetry import GRPC_REQUESTS, GRPC_SECONDS, request_id
+from winnow.serving.telemetry import GRPC_REQUESTS, GRPC_SECONDS, request_id, series
 from winnow.serving.tls import Arrows, server_credentials
 from winnow.tracing import NOT_RECORDED, TRACEPARENT, TRACESTATE, Span, arrive, exemplar, own_id
 
@@ -212,8 +212,8 @@ async def answered(method: Any, name: str, request: Any, context: Any, part: Spa
         code, detail = grpc.StatusCode.INTERNAL, "internal error"
         context.set_trailing_metadata(((SLUG, BUG),))
     finally:
-        GRPC_REQUESTS.labels(method=name, code=code.name).inc()
-        GRPC_SECONDS.labels(method=name).observe(time.perf_counter() - started, exemplar())
+        series(GRPC_REQUESTS, name, code.name).inc()
+        series(GRPC_SECONDS, name).observe(time.perf_counter() - started, exemplar())
         if part is not NOT_RECORDED:
             part.end({**called(name[1:], code), **own_id(request_id.get())}, code.name if code in OURS else "")
     return await context.abort(code, detail[:MAX_DETAIL])

@@ -59,7 +59,7 @@ class FeatureClient:
 
     async def users(self, people: Sequence[Person]) -> list[UserState]:
         request = pb.UsersRequest(people=[wire.person_to(person) for person in people])
-        return [wire.user_of(user) for user in (await self._call(self._stub.Users, request)).users]
+        return [wire.user_as_sent(user) for user in (await self._call(self._stub.Users, request)).users]
 
     async def record(self, events: Sequence[Event]) -> Receipt:
         request = pb.RecordRequest(events=[wire.event_to(event) for event in events])

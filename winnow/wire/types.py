@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -29,6 +30,7 @@ from winnow.types import (
 from winnow.v1 import types_pb2 as pb
 
 EVENT_TYPES = {kind: pb.EventType.Value(f"EVENT_TYPE_{kind.name}") for kind in EventType}
+EVENT_NAMES = {number: kind.value for kind, number in EVENT_TYPES.items()}
 EVENT_KINDS = {number: kind for kind, number in EVENT_TYPES.items()}
 OPS = {op: pb.Filter.Term.Op.Value(f"OP_{op.name}") for op in Op}
 OP_KINDS = {number: op for op, number in OPS.items()}
@@ -151,25 +153,42 @@ def item_of(message: pb.Item) -> Item:
 def history_to(history: History) -> pb.History:
     return pb.History(
         item_ids=history.item_ids.tolist(),
-        types=[EVENT_TYPES[EventType(kind)] for kind in history.types],
+        types=map(EVENT_TYPES.__getitem__, history.types.tolist()),
         values=history.values.tolist(),
         at=history.at.tolist(),
     )
 
 
 def history_of(message: pb.History) -> History:
-    unknown = [number for number in message.types if number not in EVENT_KINDS]
-    if unknown:
-        raise InvalidArgument(f"unknown event type {unknown[0]}", field="history.types")
+    try:
+        types = strings(list(map(EVENT_NAMES.__getitem__, message.types)))
+    except KeyError as unknown:
+        raise InvalidArgument(f"unknown event type {unknown.args[0]}", field="history.types") from unknown
     return History(
-        strings(message.item_ids),
-        strings([EVENT_KINDS[number].value for number in message.types]),
-        np.array(message.values, np.float32),
-        np.array(message.at, np.float64),
+        strings(message.item_ids), types, np.array(message.values[:], np.float32), np.array(message.at[:], np.float64)
     )
 
 
+STATES: WeakKeyDictionary[UserState, pb.UserState] = WeakKeyDictionary()
+"""The message of a state, for as long as the state lives: a gateway sends one to three peers as it came from the first."""
+
+
 def user_to(user: UserState) -> pb.UserState:
+    """Not to be written to."""
+    message = STATES.get(user)
+    if message is None:
+        message = STATES[user] = state_to(user)
+    return message
+
+
+def user_as_sent(message: pb.UserState) -> UserState:
+    """As `user_of`, of a state that will be sent on."""
+    user = user_of(message)
+    STATES[user] = message
+    return user
+
+
+def state_to(user: UserState) -> pb.UserState:
     return pb.UserState(
         person=person_to(user.person),
         known=user.known,

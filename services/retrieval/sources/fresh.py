@@ -53,8 +53,8 @@ def youth(created: Times, at: float) -> Score:
 
     def score(rows: Rows) -> Floats:
         born = created[rows]
-        with np.errstate(over="ignore"):
-            young = np.exp2((born - at) / HALF_LIFE_S)
-        return np.where((born > 0) & (born <= at), young, 0.0).astype(np.float32)
+        young = np.exp2(np.minimum(born - at, 0.0) / HALF_LIFE_S)
+        young[(born <= 0) | (born > at)] = 0.0
+        return young.astype(np.float32)
 
     return score

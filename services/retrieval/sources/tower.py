@@ -35,7 +35,7 @@ def nearest(model: Model, vectors: Floats, asks: Sequence[Ask]) -> list[Found]:
 def product(model: Model, vector: Floats) -> Score:
     """The inner product of one vector with any row's: a cosine where both have norm 1, as the two towers' have."""
     table = model.vectors
-    return lambda rows: table[rows] @ vector
+    return lambda rows: table.take(rows, axis=0) @ vector
 
 
 def sharing_a_mask(asks: Sequence[Ask]) -> list[list[int]]:

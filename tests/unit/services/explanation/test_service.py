@@ -84,7 +84,7 @@ def test_the_liked_value_is_that_of_the_data_set_where_no_setting_says_another(t
 @given(st.lists(items, max_size=14), queries())
 def test_every_proposal_holds_also_those_not_chosen(written: list[Item], query: ExplainQuery) -> None:
     catalogue = catalogue_of(*written)
-    taste = Taste(query.user, catalogue, query.context, 4.0, Tables(Newest(catalogue), POPULARITY))
+    taste = Taste(query.user, catalogue, query.context, 4.0, Tables(Newest(catalogue), POPULARITY), query.item_ids)
     for item_id, sources in zip(query.item_ids, query.sources, strict=True):
         case = Case(item_id, query.user, catalogue, sources, query.context, popularity=POPULARITY)
         for proposal in taste.proposals(item_id, sources):
@@ -94,7 +94,7 @@ def test_every_proposal_holds_also_those_not_chosen(written: list[Item], query: 
 def test_only_the_most_frequent_category_is_the_favourite() -> None:
     written = [Item(f"i{n}", f"Thing{n}", categories=("Drama", "War") if n < 3 else ("Drama",)) for n in range(5)]
     user = make_user("u", [f"i{n}" for n in range(5)])
-    assert Taste(user, catalogue_of(*written), Context(), 4.0, Tables(Newest(Catalogue()))).favourites == {"Drama"}
+    assert Taste(user, catalogue_of(*written), Context(), 4.0, Tables(Newest(Catalogue())), ()).favourites == {"Drama"}
 
 
 def test_the_newest_follow_the_catalogue() -> None:
