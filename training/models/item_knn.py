@@ -23,7 +23,7 @@ class ItemKnnSettings(ItemToItemSettings):
     """Newer acts say more of what comes next, so the history fades."""
 
     acts: Annotated[int, Field(ge=0, le=HISTORY)] = 20
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.8
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.7
     shrink: Annotated[float, Field(ge=0)] = 10.0  # people that a pair must have before its cosine is believed
     longest: Annotated[int, Field(ge=2)] = 500  # newest acts of one person that count: pairs grow with the square
 
