@@ -54,7 +54,7 @@ down: core ## stop what `make up` started
 	@$(PYTHON) -m cli down
 
 ##@ Prove it
-.PHONY: test check evaluate replay bench drill fuzz cluster-check
+.PHONY: test check evaluate replay bench bench-vectors bench-peers bench-scale capacity drill fuzz cluster-check
 test: check packages triton helm ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
@@ -69,6 +69,18 @@ replay: core ## a data set month by month, retrained every month and never, into
 
 bench: setup packages triton ## latency, throughput and cost per request, into build/bench.json
 	@$(PYTHON) -m cli bench $(ARGS)
+
+bench-vectors: core ## every vector index on a million made-up vectors (ARGS="--items 50000" for fewer), into build/bench-vectors.json
+	@$(PYTHON) -m bench.vectors --plot docs/recall-latency.svg $(ARGS)
+
+bench-peers: setup packages ## other recommenders and Feast's server asked the same, into build/bench-peers.json
+	@$(PYTHON) -m bench.peers --data $(DATA) $(ARGS)
+
+bench-scale: core ## growing worlds: time, memory and their exponents, into build/bench-scale.json
+	@$(PYTHON) -m bench.scale $(ARGS)
+
+capacity: core ## pods, cores and memory for QPS=20000 requests a second, from measured costs
+	@$(PYTHON) -m bench.capacity --qps $(if $(QPS),$(QPS),20000) $(ARGS)
 
 fuzz: setup packages triton ## many more cases than `make test` draws, other ones each time: minutes to an hour
 	@HYPOTHESIS_PROFILE=long $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --timeout 1800 -m hypothesis $(ARGS)

@@ -115,7 +115,10 @@ def parse(buffer: bytearray) -> tuple[int, bytes] | None:
 
 
 class RestFace:
-    """`POST /v1/recommendations` over a pool of keep-alive connections that grows to `limit`."""
+    """`POST /v1/recommendations` over a pool of keep-alive connections that grows to `limit`. A server that is asked in
+    other words is a subclass with another path, body and reading."""
+
+    path = "/v1/recommendations"
 
     def __init__(
         self,
@@ -139,8 +142,9 @@ class RestFace:
             status, body = await connection.send(self._request(user_id))
             if connection.open:
                 self._idle.append(connection)
-        if status != 200:
-            return Reply(f"status {status}")
+        return self._read(body) if status == 200 else Reply(f"status {status}")
+
+    def _read(self, body: bytes) -> Reply:
         answer = orjson.loads(body)
         ids = [item["item_id"] for item in answer["items"]]
         return Reply(fault_of(ids, self._items, answer["skipped"]), answer["took_ms"])
@@ -161,9 +165,12 @@ class RestFace:
         return connection
 
     def _request(self, user_id: str) -> bytes:
-        body = orjson.dumps({"user_id": user_id, "n": self._items})
+        body = self._body(user_id)
         head = (
-            f"POST /v1/recommendations HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n"
+            f"POST {self.path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n{self._more}\r\n"
         )
         return head.encode() + body
+
+    def _body(self, user_id: str) -> bytes:
+        return orjson.dumps({"user_id": user_id, "n": self._items})

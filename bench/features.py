@@ -168,6 +168,16 @@ def cells_of(item: Item, view: StoredView, chance: np.random.Generator) -> list[
 
 def by_sdk(shop: Shop) -> dict[str, float]:
     """The same rows by `FeatureStore.get_online_features`."""
+    store, names = declared(shop)
+    asked = [{"item_id": item_id} for item_id in shop.some_items()]
+    read = stopwatch(lambda _: store.get_online_features(names, asked).to_dict(), SDK_READS, warm=3)
+    one = stopwatch(lambda k: store.get_online_features(names, asked[k : k + 1]).to_dict(), SDK_READS * 10, warm=3)
+    return figures(f"features.items.{ROWS}.sdk", read) | figures("features.items.1.sdk", one)
+
+
+def declared(shop: Shop) -> tuple[Any, list[str]]:
+    """Feast's store over the shop's Redis, with the items' views applied, and the names of their features. The process's
+    environment says where it is from now on, also to what this process starts."""
     from training.offline import write_view
 
     for view in (ITEM_STATIC, ITEM_POPULARITY):
@@ -185,11 +195,7 @@ def by_sdk(shop: Shop) -> dict[str, float]:
     store = FeatureStore(str(REPOSITORY))
     of_items = [declarations.views[view.name] for view in SERVICES["item"]]
     store.apply([declarations.entities["item"], *of_items])
-    names = [f"{view.name}:{name}" for view in SERVICES["item"] for name in view.features]
-    asked = [{"item_id": item_id} for item_id in shop.some_items()]
-    read = stopwatch(lambda _: store.get_online_features(names, asked).to_dict(), SDK_READS, warm=3)
-    one = stopwatch(lambda k: store.get_online_features(names, asked[k : k + 1]).to_dict(), SDK_READS * 10, warm=3)
-    return figures(f"features.items.{ROWS}.sdk", read) | figures("features.items.1.sdk", one)
+    return store, [f"{view.name}:{name}" for view in SERVICES["item"] for name in view.features]
 
 
 # ---------------------------------------------------------------------------------------------- freshness

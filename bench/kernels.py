@@ -15,6 +15,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from services.retrieval.indexes.cells import farther
 from winnow.artifacts import Bundle
 from winnow.features import Schema
 from winnow.inference import OnnxModel, largest_difference
@@ -75,6 +76,9 @@ class Finder:
             for _ in range(TURNS)
         ]
         index = faiss.read_index(str(bundle.file("index.faiss")))
+        cells: Any = faiss.try_extract_index_ivf(index)
+        if cells is not None:
+            cells.nprobe = round(cells.nprobe * farther(wanted))  # as serving does
         return cls(OnnxModel(bundle.file("user_tower.onnx")), index, people, min(wanted, len(vectors)))
 
     def steps(self) -> dict[str, Step]:

@@ -27,8 +27,8 @@ from bench.faces import Face, Reply, RestFace
 Milliseconds = npt.NDArray[np.float64]
 
 Arrivals = Literal["poisson", "constant"]
-FaceName = Literal["rest", "grpc"]
-FACES: tuple[FaceName, ...] = ("rest", "grpc")
+FaceName = Literal["rest", "grpc", "corerec"]
+FACES: tuple[FaceName, ...] = ("rest", "grpc")  # of Winnow itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,10 @@ def stages(replies: Sequence[Reply]) -> dict[str, Milliseconds]:
 def connect(load: Load) -> Face:
     if load.face == "rest":
         return RestFace(load.host, load.port, load.items, load.connections)
+    if load.face == "corerec":
+        from bench.peers.faces import CoreRecFace
+
+        return CoreRecFace(load.host, load.port, load.items, load.connections)
     from bench.grpc_face import GrpcFace  # here: a generator of REST does not import gRPC
 
     return GrpcFace(load.host, load.port, load.items)

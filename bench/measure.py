@@ -24,17 +24,22 @@ class Measured:
     outcome: Outcome
     server_cpu_ms: float  # all server processes together, user and system, over the window
     other_cpu: float  # share of the machine (0..1) used by neither servers nor generator: the noise
+    shares: tuple[float, ...] = ()  # of `server_cpu_ms`, by server
 
     @property
     def cpu_ms_per_request(self) -> float:
         return self.server_cpu_ms / len(self.outcome)
 
+    @property
+    def shares_ms_per_request(self) -> tuple[float, ...]:
+        return tuple(ms / len(self.outcome) for ms in self.shares)
+
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """CPU milliseconds used so far: by the servers, by the whole machine, and what the machine could have used."""
+    """CPU milliseconds used so far: by each server, by the whole machine, and what the machine could have used."""
 
-    servers: float
+    servers: tuple[float, ...]
     busy: float
     room: float
 
@@ -43,8 +48,8 @@ class Clocks:
         times = psutil.cpu_times()
         room = sum(times) - times.guest - times.guest_nice  # the kernel counts guests in user as well
         idle = times.idle + times.iowait
-        used = sum(sum(process.cpu_times()[:2]) for process in servers)
-        return cls(used * 1000, (room - idle) * 1000, room * 1000)
+        used = tuple(sum(process.cpu_times()[:2]) * 1000 for process in servers)
+        return cls(used, (room - idle) * 1000, room * 1000)
 
 
 def measure(load: Load, servers: Sequence[psutil.Process]) -> Measured:
@@ -68,9 +73,10 @@ def measure(load: Load, servers: Sequence[psutil.Process]) -> Measured:
     if begun != b"begin\n" or generator.returncode or not result:
         raise RuntimeError(f"the load generator ended with {generator.returncode}")
     outcome = from_json(result)
-    used = after.servers - before.servers
+    shares = tuple(late - early for early, late in zip(before.servers, after.servers, strict=True))
+    used = sum(shares)
     other = max(0.0, after.busy - before.busy - used - outcome.cpu_ms) / max(after.room - before.room, 1.0)
-    return Measured(outcome, used, other)
+    return Measured(outcome, used, other, shares)
 
 
 def highest_rate(holds: Callable[[float], bool], first: float, probes: int, step: float = 1.5) -> float:

@@ -85,7 +85,10 @@ class Bench:
             for rate in RATES:
                 headline = (face, wiring, world.name, rate) == HEADLINE
                 seconds = self.lengths.headline_s if headline else self.lengths.window_s
-                self.keep(f"e2e.{face}.{where}.{rate}rps", self.ask(world, platform, face, rate, seconds))
+                name, measured = f"e2e.{face}.{where}.{rate}rps", self.ask(world, platform, face, rate, seconds)
+                self.keep(name, measured)
+                for process, cpu_ms in zip(platform.processes, measured.shares_ms_per_request, strict=True):
+                    self.figures.put(f"{name}.cpu_ms.{process}", cpu_ms)
         for face in faces:
             highest = self.highest(world, platform, face, where)
             self.figures.put(f"e2e.{face}.{where}.max_rps_p99_50ms", highest)

@@ -1,79 +1,180 @@
-"""`winnow evaluate`: how good the rankings are, beside simple baselines, by the published protocol.
+"""`winnow evaluate`: how good the rankings are, beside simple baselines, by the published protocol, with intervals.
 
 Models are trained in a home of their own, on the data set without its test part; the funnel that is measured is the
-serving retrieval and ranking services, in this process.
+serving retrieval and ranking services, in this process. What each seed found is kept in that home: an evaluation that was
+stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress
-from rich.table import Table
 
-from cli.console import bars, note, show, table
+from cli.ablate import Funnel, Part, ablated
+from cli.console import bars, note, out, show
+from cli.evaluated import commit, ranking_tables
 from cli.homes import BUILD, AsJson, Data, evaluation_home
 from cli.ingest import ingested
 from cli.models import Workshop, check_preset, retrieval_service
+from cli.stamps import Done, Stamps, code, key_of
 
 if TYPE_CHECKING:
-    from training.evaluate import Metrics
+    from training.found import Found
 
 REPORT = BUILD / "evaluate.json"
-COLUMNS = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "coverage@10")
-TRACKS = ("new_ndcg@10", "rebuy_ndcg@10", "revenue_ndcg@10")
 
 Preset = Annotated[str, typer.Option("--preset", help="full, or quick for a first impression.")]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, max=10, help="Train this often and print the mean.")]
+FirstSeed = Annotated[int, typer.Option("--seed", min=0, help="The first of the seeds.")]
 People = Annotated[int, typer.Option("--people", min=0, help="Ask for this many people only; 0: all.")]
+Models = Annotated[str, typer.Option("--models", help="Models of the catalogue to set beside, separated by commas.")]
 
 
 def evaluate(
-    data: Data = "ml-100k", preset: Preset = "full", seeds: Seeds = 1, people: People = 0, as_json: AsJson = False
+    data: Data = "ml-100k",
+    preset: Preset = "full",
+    seeds: Seeds = 1,
+    seed: FirstSeed = 0,
+    people: People = 0,
+    models: Models = "",
+    ablate: Annotated[Part | None, typer.Option("--ablate", help="Leave parts of the funnel out instead.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Rank the whole catalogue for held-out acts; print the table and write build/evaluate.json."""
-    from training.evaluate import averaged
-
+    """Rank the whole catalogue for held-out acts; print the tables and write build/evaluate.json."""
     check_preset(preset)
-    home = evaluation_home(data)
+    beside = named_models(models)
     with bars(disable=as_json) as progress:
-        summary = ingested(data, home, progress)
-        runs = [one_run(home, summary.digest, preset, seed, people, progress) for seed in range(seeds)]
-    found = averaged(runs)
-    remember(summary.name, found)
-    show({summary.name: found}, drawn(summary.name, found), as_json)
+        summary = ingested(data, evaluation_home(data), progress)
+        asking = Asking(evaluation_home(data), summary.digest, preset, people, beside)
+        if ablate is not None:
+            name = f"{summary.name} {ablate.value}"
+            document, made = ablated(ablate, summary.name, asking.funnel(seed, progress), progress)
+            document |= origin()
+            tables = [made]
+        else:
+            name = summary.name
+            done = [asking.seed(number, progress) for number in range(seed, seed + seeds)]
+            document = reported(summary.name, asking, range(seed, seed + seeds), done)
+            tables = ranking_tables(summary.name, document)
+    remember(name, document)
+    show({name: document}, tables[0], as_json)
     if not as_json:
-        ranker = ", ".join(f"{name} {value:.4f}" for name, value in found["ranker"].items())
-        note(f"ranker on the test part, P(click): {ranker}; {seeds} seed(s), written to {REPORT}")
+        for more in tables[1:]:
+            out.print(more)
+        note(f"{document['people']} people, commit {document['commit']}; written to {REPORT}")
 
 
-def one_run(home: Path, content: str, preset: str, seed: int, people: int, progress: Progress) -> dict[str, Metrics]:
-    """Train both models for evaluation and measure them."""
+@dataclass(frozen=True)
+class Asking:
+    """An evaluation of one home. `content` names its data."""
+
+    home: Path
+    content: str
+    preset: str
+    people: int
+    models: tuple[str, ...] = ()
+
+    def seed(self, seed: int, progress: Progress) -> Done:
+        """Train with this seed and measure, unless that is done."""
+        funnel = self.funnel(seed, progress)
+        workshop, bundles = funnel.workshop, [funnel.retrieval.id, funnel.ranking.id]
+        key = key_of(self.content, workshop.name, code(), *bundles, self.people, self.models)
+
+        def work() -> dict[str, Any]:
+            found = measured(funnel, self.models, progress)
+            found.save(self.file(f"{workshop.name}-{key}.npz"))
+            return {"file": f"{workshop.name}-{key}.npz", "bundles": bundles}
+
+        done = Stamps(self.home).once(f"measured-{workshop.name}", key, work, self.still)
+        taken = {step.name.split("-")[0]: step.seconds for step in (*workshop.steps, done)}
+        return Done(done.name, key, done.result | {"seconds": taken}, sum(taken.values()), done.skipped)
+
+    def funnel(self, seed: int, progress: Progress) -> Funnel:
+        """Both models of a seed, trained unless they are here."""
+        workshop = Workshop(self.home, self.content, purpose="evaluate", preset=self.preset, seed=seed)
+        retrieval = workshop.retrieval(progress)
+        ranking = workshop.ranking(retrieval, workshop.impressions(retrieval, progress), progress)
+        return Funnel(workshop, retrieval, ranking, self.people)
+
+    def file(self, name: str) -> Path:
+        return self.home / "measured" / name
+
+    def still(self, result: Mapping[str, Any]) -> bool:
+        return self.file(str(result["file"])).is_file()
+
+    def found(self, done: Done) -> Found:
+        from training.found import Found
+
+        return Found.load(self.file(done.result["file"]))
+
+
+def measured(funnel: Funnel, models: Sequence[str], progress: Progress) -> Found:
+    """Ask both services, and models fitted on all that is not tested, everything."""
     from services.ranking.build import build, load_bundle
     from services.ranking.settings import Settings
-    from training.evaluate import EvaluationSettings
     from training.evaluate import evaluate as measure
+    from training.rankings import EvaluationSettings
+    from training.train_model import fitted
     from winnow.catalogue import Catalogue
 
-    workshop = Workshop(home, content, purpose="evaluate", preset=preset, seed=seed)
-    retrieval_bundle = workshop.retrieval(progress)
-    shown = workshop.impressions(retrieval_bundle, progress)
-    ranking_bundle = workshop.ranking(retrieval_bundle, shown, progress)
-    catalogue = Catalogue()
+    workshop, catalogue = funnel.workshop, Catalogue()
     catalogue.upsert(workshop.dataset.items)
-    settings = EvaluationSettings(people=people, seed=seed)
+    settings = EvaluationSettings(people=funnel.people, seed=workshop.seed)
     with (
-        retrieval_service(workshop.dataset, retrieval_bundle) as retrieval,
+        retrieval_service(workshop.dataset, funnel.retrieval) as retrieval,
         closing(build(Settings(), catalogue)) as ranking,
     ):
-        ranking.use(load_bundle(ranking, ranking_bundle))
-        return asyncio.run(measure(workshop.dataset, workshop.parts, retrieval, ranking, settings, progress))
+        ranking.use(load_bundle(ranking, funnel.ranking))
+        known, seed = ~workshop.parts.test, workshop.seed
+        beside = {name: fitted(workshop.dataset, known, name, {}, seed, progress) for name in models}
+        return asyncio.run(measure(workshop.dataset, workshop.parts, retrieval, ranking, settings, progress, beside))
+
+
+def named_models(names: str) -> tuple[str, ...]:
+    """The models that an option names; NotFound before any work for one that there is not."""
+    from training.models.catalogue import kind_of
+
+    chosen = tuple(name.strip() for name in names.split(",") if name.strip())
+    for name in chosen:
+        kind_of(name)
+    return chosen
+
+
+def reported(name: str, asking: Asking, seeds: Sequence[int], done: Sequence[Done]) -> dict[str, Any]:
+    """Everything that was found, as JSON: figures, gains over the best baseline, aims, and what it was measured on."""
+    from training.aims import verdicts
+    from training.baselines import BASELINES, WHERE_REPEATED
+    from training.found import figures, gains
+
+    runs = [asking.found(one) for one in done]
+    found = figures(runs)
+    simple = [model for model in runs[0].models if model in BASELINES | WHERE_REPEATED]
+    metrics = [metric for metric in runs[0].columns["funnel"] if "ndcg@10" in metric or metric == "hr@10"]
+    return {
+        "preset": asking.preset,
+        "seeds": list(seeds),
+        "people": runs[0].asked,
+        "models": found,
+        "gains": {model: gains(runs, model, simple, metrics) for model in runs[0].models if model not in simple},
+        "aims": [verdict.to_json() for verdict in verdicts(name, found)],
+        "bundles": [one.result["bundles"] for one in done],
+        "seconds": [one.result["seconds"] for one in done],
+    } | origin()
+
+
+def origin() -> dict[str, Any]:
+    """What figures were measured with."""
+    from bench.figures import machine
+
+    return {"commit": commit(), "machine": machine()}
 
 
 def remember(name: str, found: Mapping[str, Any], report: Path = REPORT) -> None:
@@ -84,13 +185,3 @@ def remember(name: str, found: Mapping[str, Any], report: Path = REPORT) -> None
     beside = report.with_suffix(".tmp")
     beside.write_text(json.dumps(document, indent=1, sort_keys=True), encoding="utf-8")
     beside.replace(report)
-
-
-def drawn(name: str, found: dict[str, Metrics]) -> Table:
-    """One row a model, one column a metric."""
-    columns = [c for c in (*COLUMNS, *TRACKS) if c in found["funnel"]]
-    made = table(f"{name}: whole catalogue ranked", "model", *(f"#{column}" for column in columns))
-    for model, metrics in found.items():
-        if model != "ranker":
-            made.add_row(model, *(f"{metrics[column]:.4f}" for column in columns))
-    return made

@@ -23,7 +23,8 @@ from winnow.home import DATASET
 from winnow.registry import CHALLENGER, MlflowRegistry, Version, model_name
 
 if TYPE_CHECKING:
-    from training.gate import Columns, GateSettings, Verdict
+    from training.gate import GateSettings, Verdict
+    from training.intervals import Columns
     from training.questions import Question
     from winnow.types import Candidates
 

@@ -24,6 +24,14 @@ HomeOption = Annotated[
     Path | None,
     typer.Option("--home", help="The home's folder; build/homes/<data> when not given.", envvar="WINNOW_HOME"),
 ]
+Index = Annotated[
+    str,
+    typer.Option(
+        "--index",
+        help="Kind of the vector index: auto, flat, fp16, sq8, ivf, ivf_hnsw, ivf_sq8, ivf_pq, hnsw or hnsw_sq8.",
+        envvar="WINNOW_INDEX",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 

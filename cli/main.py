@@ -17,6 +17,7 @@ from cli import (
     evaluate,
     ingest,
     keys,
+    optimize,
     promote,
     recommend,
     refresh,
@@ -28,6 +29,7 @@ from cli import (
     topics,
     trace,
     train,
+    train_model,
     up,
 )
 from cli.console import err, failure
@@ -45,6 +47,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("ingest")(ingest.ingest)
+train_model.add_models(train.app)
 app.add_typer(train.app, name="train")
 app.add_typer(keys.app, name="keys")
 app.command("promote")(promote.promote)
@@ -52,6 +55,7 @@ app.command("refresh")(refresh.refresh)
 app.command("retrain")(retrain.retrain)
 app.command("schedule")(schedule.schedule)
 app.command("evaluate")(evaluate.evaluate)
+app.command("optimize")(optimize.optimize)
 app.command("replay")(replay.replay)
 app.command("skew")(skew.skew)
 app.command("topics")(topics.topics)

@@ -7,12 +7,12 @@ handed to training as a port (docs/adr/0001). Steps are skipped when they were d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from rich.progress import Progress
@@ -40,8 +40,13 @@ class Workshop:
     purpose: Purpose = "serve"
     preset: str = "quick"
     seed: int = 0
+    fusion: str = ""  # of the item tower: one of `training.models.fusion.MIXES`, or none
+    ranker: str = "dlrm"  # of `training.models.rankers.RANKERS`
+    calibration: Literal["platt", "isotonic"] = "platt"
+    index: str = "auto"  # kind of retrieval's vector index
     steps: list[Done] = field(default_factory=list)  # what was done or skipped, in order
     extent: Extent | None = None  # how far the home's logs are read; None: to their ends
+    params: Mapping[str, Any] = field(default_factory=dict)  # of retrieval, instead of the preset's
     _rewound: dict[tuple[str, bytes], Bundle] = field(default_factory=dict)
 
     @cached_property
@@ -59,7 +64,8 @@ class Workshop:
     @property
     def name(self) -> str:
         """Tells the runs of one home apart."""
-        return f"{self.purpose}-{self.preset}-{self.seed}"
+        kind = "" if self.index == "auto" else f"-{self.index}"
+        return f"{self.purpose}-{self.preset}-{self.seed}{kind}"
 
     def retrieval(self, progress: Progress) -> Bundle:
         """The retrieval bundle, trained unless it is here."""
@@ -67,10 +73,15 @@ class Workshop:
         def work() -> Bundle:
             from training.train_retrieval import preset, train
 
-            settings = preset(self.preset, self.home, self.seed)
+            settings = replace(preset(self.preset, self.home, self.seed), index=self.index)
+            settings = replace(settings, sizes=replace(settings.sizes, fusion=self.fusion))
+            if self.params:
+                from training.subjects import with_params
+
+                settings = with_params(settings, self.params)
             return trained(train(self.dataset, self.parts, settings, self.home / "bundles", progress))
 
-        return self._bundle("retrieval", work)
+        return self._bundle("retrieval", work, self.fusion, self.index, *sorted(map(str, self.params.items())))
 
     def impressions(self, over: Bundle, progress: Progress) -> Path:
         """The folder of what this retrieval would have shown at every moment that the ranker learns from."""
@@ -107,10 +118,11 @@ class Workshop:
             from training.impressions import load
             from training.train_ranking import PRESETS, preset, train
 
-            settings = preset(self.preset if self.preset in PRESETS else "quick", self.home, self.seed)
+            known = self.preset if self.preset in PRESETS else "quick"
+            settings = preset(known, self.home, self.seed, self.ranker, self.calibration)
             return trained(train(load(shown), settings, self.home / "bundles", progress))
 
-        return self._bundle("ranking", work, retrieval.id)
+        return self._bundle("ranking", work, retrieval.id, self.ranker, self.calibration)
 
     def _bundle(self, kind: Kind, work: Callable[[], Bundle], *content: str) -> Bundle:
         """The bundle of a step; the stamp keeps its folder."""
@@ -153,6 +165,22 @@ def check_preset(preset: str) -> None:
 
     if preset not in PRESETS:
         raise typer.BadParameter(f"one of {', '.join(PRESETS)}", param_hint="--preset")
+
+
+def check_fusion(how: str) -> None:
+    """Refuse, before any work, a way of mixing that there is not."""
+    from training.models.fusion import MIXES
+
+    if how and how not in MIXES:
+        raise typer.BadParameter(f"one of {', '.join(MIXES)}", param_hint="--fusion")
+
+
+def check_ranker(model: str) -> None:
+    """Refuse, before any work, a ranker that there is not."""
+    from training.models.rankers import RANKERS
+
+    if model not in RANKERS:
+        raise typer.BadParameter(f"one of {', '.join(RANKERS)}", param_hint="--model")
 
 
 def trained(bundle: Bundle | None) -> Bundle:

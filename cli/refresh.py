@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.gate import PROMOTED, Worse, judged, registered, take_over
-from cli.homes import AsJson, Data, HomeOption, home_of
+from cli.homes import AsJson, Data, HomeOption, Index, home_of
 from cli.models import Workshop, registry_of
 from cli.promote import Uri
 from cli.turns import Exit, told, turn
@@ -57,12 +57,13 @@ def refresh(
     mlflow: Uri = "",
     keep: Keep = KEPT,
     anew: Anew = False,
+    index: Index = "",
     as_json: AsJson = False,
 ) -> None:
     """Bring the champion of retrieval up to today's catalogue and log, without training, and promote it. Exits with 3
     when the result is worse than what serves, with 4 when another job works in this home."""
     folder = home_of(data, home)
-    one = Turn(Workshop(folder, ""), registry_of(folder, mlflow))
+    one = Turn(Workshop(folder, "", index=index), registry_of(folder, mlflow))
     with turn(folder, "refresh"):
         began = time.monotonic()
         run(one, keep, anew)
@@ -99,7 +100,7 @@ def computed(one: Turn, base: Bundle) -> Refreshed | None:
     began = time.monotonic()
     target = one.workshop.home / "training" / "refreshed"
     shutil.rmtree(target, ignore_errors=True)  # the last one is registered, or was refused
-    made = make(base, dataset, target, time.time())
+    made = make(base, dataset, target, time.time(), one.workshop.index)
     one.timed("compute", began)
     return made
 

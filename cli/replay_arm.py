@@ -201,7 +201,7 @@ def asked(client: httpx.Client, places: Sequence[int], *, bodies: Sequence[Row])
 
 
 def body_of(question: Question, token: str) -> Row:
-    from training.evaluate import DEEPEST
+    from training.rankings import DEEPEST
 
     person = question.dataset.people[question.person]
     return {

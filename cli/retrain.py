@@ -19,7 +19,7 @@ from rich.progress import Progress
 
 from cli.console import bars
 from cli.gate import PROMOTED, VERDICT, Worse, entered, judged, take_over
-from cli.homes import AsJson, Data, HomeOption, home_of
+from cli.homes import AsJson, Data, HomeOption, Index, home_of
 from cli.models import Workshop, champion_bundle, check_preset, registry_of
 from cli.promote import Uri
 from cli.train import Preset, Seed
@@ -85,6 +85,7 @@ def retrain(
     seed: Seed = 0,
     promote: Promote = True,
     mlflow: Uri = "",
+    index: Index = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Train on the log as it is now, judge, and promote what is not worse. Exits with 3 when a challenger is worse than
@@ -92,7 +93,7 @@ def retrain(
     folder = home_of(data, home)
     check_preset(preset)
     with turn(folder, "retrain"):
-        workshop = Workshop(folder, "", preset=preset, seed=seed)
+        workshop = Workshop(folder, "", preset=preset, seed=seed, index=index)
         workshop.extent, resumed = begun(folder, only, preset, seed)
         one = Turn(workshop, registry_of(folder, mlflow), only, promote)
         began = time.monotonic()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from cli.console import bars, facts, show
 from cli.gate import entered, pass_gate
-from cli.homes import AsJson, Data, HomeOption, home_of
-from cli.models import Workshop, champion_bundle, check_preset, registry_of
+from cli.homes import AsJson, Data, HomeOption, Index, home_of
+from cli.models import Workshop, champion_bundle, check_fusion, check_preset, check_ranker, registry_of
 from cli.promote import Uri
+from cli.settings_file import SettingsFile, read_settings
 from winnow.artifacts import Bundle
 from winnow.errors import FailedPrecondition
 from winnow.home import DATASET
@@ -24,6 +25,16 @@ Preset = Annotated[str, typer.Option("--preset", help="quick (minutes on two cor
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of weights and samples: the same seed gives the same model.")]
 Promote = Annotated[
     bool, typer.Option("--promote", help="Make it the champion at once, unless it is worse than the one that serves.")
+]
+
+
+Fusion = Annotated[
+    str,
+    typer.Option("--fusion", help="Mix an item's id, words and the rest by concat, weighted, attention or gated."),
+]
+RankerName = Annotated[str, typer.Option("--model", help="dlrm, dcn_v2 or deepfm.")]
+Calibrated = Annotated[
+    Literal["platt", "isotonic"], typer.Option("--calibration", help="How logits become probabilities.")
 ]
 
 
@@ -50,6 +61,11 @@ class Plan:
         }
         rows = {name: value for name, value in document.items() if name != "metrics"}
         rows |= {name: f"{value:.4g}" for name, value in bundle.metrics.items()}
+        if bundle.kind == "retrieval":
+            from training.vector_index import described
+
+            document["index"] = described(bundle)
+            rows |= {f"index {name}": value for name, value in document["index"].items()}
         show(document, facts("trained", rows), self.as_json)
 
 
@@ -59,12 +75,21 @@ def retrieval(
     home: HomeOption = None,
     preset: Preset = "quick",
     seed: Seed = 0,
+    file: SettingsFile = None,
+    fusion: Fusion = "",
     promote: Promote = False,
     mlflow: Uri = "",
+    index: Index = "auto",
     as_json: AsJson = False,
 ) -> None:
     """The two-tower model, its item vectors and its index."""
+    from training.vector_index import check_kind
+
+    check_fusion(fusion)
     plan = planned(home_of(data, home), preset, seed, promote, mlflow, as_json)
+    plan.workshop.params = read_settings(file, "retrieval")
+    plan.workshop.fusion = fusion
+    plan.workshop.index = check_kind(index)
     with bars(disable=as_json) as progress:
         bundle = plan.workshop.retrieval(progress)
     plan.finish(bundle)
@@ -74,6 +99,8 @@ def retrieval(
 def ranking(
     data: Data = "ml-100k",
     home: HomeOption = None,
+    model: RankerName = "dlrm",
+    calibration: Calibrated = "platt",
     preset: Preset = "quick",
     seed: Seed = 0,
     promote: Promote = False,
@@ -81,7 +108,9 @@ def ranking(
     as_json: AsJson = False,
 ) -> None:
     """The ranker, on what the champion of retrieval would have shown."""
+    check_ranker(model)
     plan = planned(home_of(data, home), preset, seed, promote, mlflow, as_json)
+    plan.workshop.ranker, plan.workshop.calibration = model, calibration
     over = champion_bundle(plan.registry, "retrieval")
     with bars(disable=as_json) as progress:
         shown = plan.workshop.impressions(over, progress)

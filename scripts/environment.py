@@ -2,6 +2,8 @@
 
     .venv/bin/python scripts/environment.py install [extra ...]     all extras, or a serving image's own one
     .venv/bin/python scripts/environment.py lock                    after an edit of the ranges in pyproject.toml
+    .venv/bin/python scripts/environment.py apart FOLDER LOCK       another environment than Winnow's own
+    .venv/bin/python scripts/environment.py pin WANTED LOCK         after an edit of what another environment wants
 
 uv does the work in seconds where pip takes minutes. uv does not read pip's configuration, so this passes on where pip
 has been told to look: indexes, wheel folders, certificates, proxies. Knows nothing of any host or machine.
@@ -26,6 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = ROOT / "pyproject.toml"
 LOCK = ROOT / "requirements.lock"
+STAMP = ".ready"
 HEADER = """\
 # Every package that Winnow may install, with its hashes. Written by `make lock`; scripts/environment.py installs it.
 """
@@ -103,12 +106,15 @@ def bootstrap_uv(lock: str) -> None:
         subprocess.run([sys.executable, "-m", "pip", *arguments, "-r", requirements.name], check=True)
 
 
-def uv(*arguments: str, without: frozenset[str] = frozenset()) -> "subprocess.CompletedProcess[str]":
-    """Run uv on this environment. What the caller's environment says to uv wins over what pip's configuration says."""
+def uv(
+    *arguments: str, without: frozenset[str] = frozenset(), python: str = sys.executable
+) -> "subprocess.CompletedProcess[str]":
+    """Run uv on the environment of `python`, this one unless another is named. What the caller's environment says to uv
+    wins over what pip's configuration says."""
     variables = uv_variables(configured()) | dict(os.environ)
     kept = {name: value for name, value in variables.items() if name not in without}
     return subprocess.run(
-        [sys.executable, "-m", "uv", *arguments, "--python", sys.executable], env=kept, text=True, capture_output=True
+        [sys.executable, "-m", "uv", *arguments, "--python", python], env=kept, text=True, capture_output=True
     )
 
 
@@ -142,6 +148,26 @@ def install(extras: list[str]) -> None:
         report(uv("pip", "install", *options, "-r", str(PROJECT), *chosen))
     if "dev" in extras:  # a build backend is there; an image copies the packages instead
         report(uv("pip", "install", "--no-deps", "--no-build-isolation", "--quiet", "--editable", str(ROOT)))
+
+
+def apart(folder: Path, pins: Path) -> None:
+    """An environment beside Winnow's own, with exactly what `pins` lists, each file checked against its hashes. The
+    stamp is a copy of the pins that were installed: what is there already is left alone."""
+    stamp, wanted = folder / STAMP, pins.read_text(encoding="utf-8")
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+        return
+    bootstrap_uv(LOCK.read_text(encoding="utf-8"))
+    report(uv("venv", "--clear", "--quiet", str(folder)))
+    python = str(folder / "bin" / "python")
+    report(uv("pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", str(pins), python=python))
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def pin(wanted: Path, pins: Path) -> None:
+    """Resolve what another environment wants into pins with hashes; pins that still fit are kept."""
+    bootstrap_uv(LOCK.read_text(encoding="utf-8"))
+    options = ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--generate-hashes"]
+    report(uv("pip", "compile", str(wanted), *options, "--quiet", "--output-file", str(pins)))
 
 
 def lock(upgrade: bool, constraints: list[str]) -> None:
@@ -184,9 +210,17 @@ def main() -> None:
     locking = verbs.add_parser("lock")
     locking.add_argument("--upgrade", action="store_true", help="take the newest versions that the ranges allow")
     locking.add_argument("--constraints", action="append", default=[], help="a file of pins to stay within")
+    for verb, first, second in (("apart", "folder", "pins"), ("pin", "wanted", "pins")):
+        other = verbs.add_parser(verb)
+        other.add_argument(first, type=Path)
+        other.add_argument(second, type=Path)
     arguments = parser.parse_args()
     if arguments.verb == "install":
         install(arguments.extras or extras)
+    elif arguments.verb == "apart":
+        apart(arguments.folder, arguments.pins)
+    elif arguments.verb == "pin":
+        pin(arguments.wanted, arguments.pins)
     else:
         bootstrap_uv(LOCK.read_text()) if LOCK.exists() else ask_pip("install", "uv")
         lock(arguments.upgrade, arguments.constraints)

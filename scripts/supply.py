@@ -8,7 +8,6 @@ their hashes are in deploy/supply/requirements.lock; uv looks where pip was told
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,27 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "deploy" / "supply" / "requirements.lock"
 FOLDER = ROOT / "build" / "supply"
 SBOM = ROOT / "build" / "sbom" / "winnow.cdx.json"
-STAMP = ".ready"
 AUDIT_S = 600
-
-
-def make() -> None:
-    """The environment of the tools. The stamp is a copy of the lock that was installed."""
-    stamp, lock = FOLDER / STAMP, LOCK.read_text(encoding="utf-8")
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == lock:
-        return
-    environment.bootstrap_uv(environment.LOCK.read_text(encoding="utf-8"))
-    uv("venv", "--clear", "--quiet", "--python", sys.executable, str(FOLDER))
-    python = str(FOLDER / "bin" / "python")
-    uv("pip", "install", "--quiet", "--python", python, "--no-deps", "--require-hashes", "-r", str(LOCK))
-    stamp.write_text(lock, encoding="utf-8")
-
-
-def uv(*arguments: str) -> None:
-    variables = environment.uv_variables(environment.configured()) | dict(os.environ)
-    done = subprocess.run([sys.executable, "-m", "uv", *arguments], env=variables, text=True, capture_output=True)
-    if done.returncode:
-        raise SystemExit(done.stderr.strip())
 
 
 def sbom() -> None:
@@ -62,5 +41,5 @@ def audit() -> None:
 
 
 if __name__ == "__main__":
-    make()
+    environment.apart(FOLDER, LOCK)
     {"sbom": sbom, "audit": audit}[sys.argv[1]]()

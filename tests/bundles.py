@@ -12,13 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.graphs import DIM, EMBEDDING, HIDDEN, Ranker, item_tower, user_tower
+from training.vector_index import built, saved
 from winnow.artifacts import Bundle, seal, write_vocabularies
 from winnow.drift import Reference
 from winnow.features import (
@@ -133,23 +133,8 @@ def neighbours(n: int, rng: np.random.Generator, k: int = 20) -> tuple[npt.NDArr
     return rows.astype(np.int32), np.where(rows < 0, 0, scores).astype(np.float32)
 
 
-def make_index(vectors: npt.NDArray[np.float32], kind: str) -> Any:
-    index: Any = faiss.IndexFlatIP(DIM)
-    if kind == "hnsw":
-        index = faiss.IndexHNSWFlat(DIM, 32, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = 80
-    if kind == "ivf":
-        index = faiss.IndexIVFFlat(index, DIM, 8, faiss.METRIC_INNER_PRODUCT)
-        index.nprobe = 4
-        index.train(vectors)
-    if kind == "fp16":
-        index = faiss.IndexScalarQuantizer(DIM, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-    index.add(vectors)
-    return index
-
-
 def tiny_retrieval_bundle(path: Path, items: Sequence[Item], *, index: str = "flat", seed: int = 0) -> Bundle:
-    """Write, seal and open a retrieval bundle of these items in the folder `path`; `index` is flat, ivf, fp16 or hnsw."""
+    """Write, seal and open a retrieval bundle of these items in the folder `path`; `index` is a kind."""
     path.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     item_views, people = make_views(items)
@@ -164,7 +149,7 @@ def tiny_retrieval_bundle(path: Path, items: Sequence[Item], *, index: str = "fl
     (path / "item_ids.json").write_text(json.dumps([item.item_id for item in items]), encoding="utf-8")
     np.save(path / "item_digests.npy", np.asarray([item_digest(item) for item in items], np.uint64))
     np.save(path / "item_vectors.npy", vectors)
-    faiss.write_index(make_index(vectors, index), str(path / "index.faiss"))
+    saved(built(index, vectors, vectors[:20], 20)[0], path / "index.faiss")
     for table in ("follows", "together"):
         rows, scores = neighbours(len(items), rng)
         np.save(path / f"{table}_rows.npy", rows)

@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,13 @@ from winnow.inference import OnnxModel, largest_difference
 
 OPSET = 18
 PARITY = 1e-5  # largest |ONNX - torch| that an export may have
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """A module that writes its own graph, with the names of inputs and outputs that its caller exports."""
+
+    def draw(self, file: Path) -> None: ...
 
 
 def export(
@@ -34,6 +41,23 @@ def export(
     Raises ValueError when ONNX Runtime's outputs differ from torch's by more than `PARITY`.
     """
     module = module.eval().cpu()
+    if isinstance(module, Drawn):
+        module.draw(file)
+    else:
+        traced(module, inputs, outputs, dynamic, file)
+    worst = difference(module, inputs, outputs, file)
+    if not worst <= PARITY:
+        raise ValueError(f"{file.name} differs from torch by {worst:.2g}, allowed is {PARITY:g}")
+
+
+def traced(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    dynamic: Mapping[str, Mapping[int, str]],
+    file: Path,
+) -> None:
+    """The file as torch's exporter writes it."""
     sizes = {name: torch.export.Dim(name) for axes in dynamic.values() for name in axes.values()}
     shapes = {name: {axis: sizes[size] for axis, size in dynamic.get(name, {}).items()} for name in inputs}
     with quiet(), torch.no_grad():
@@ -51,9 +75,6 @@ def export(
     model = program.model_proto
     anonymise(model)
     onnx.save(model, str(file))
-    worst = difference(module, inputs, outputs, file)
-    if not worst <= PARITY:
-        raise ValueError(f"{file.name} differs from torch by {worst:.2g}, allowed is {PARITY:g}")
 
 
 def difference(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], file: Path) -> float:

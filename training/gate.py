@@ -16,17 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from training.dataset import Dataset
-from training.evaluate import Catalogued, best_of, ndcg, rank_for, retrieve_for
+from training.intervals import Columns
+from training.measures import column, plain_ndcg
 from training.metrics import log_losses
 from training.questions import Question, questions
+from training.rankings import Catalogued, best_of, rank_for, retrieve_for
 from training.split import Split
-from winnow.features import Ints
 from winnow.ports import Ranking, Retrieval
 from winnow.types import Candidates
 
 Numbers = npt.NDArray[np.float64]
-Columns = dict[str, Numbers]
-"""By the name of a measure one number per question, more being better."""
 
 CHANCE_Z = 2.33  # a difference that equal models show once in a hundred times
 LEAST = 30  # questions, below which nothing can be said
@@ -114,7 +113,7 @@ async def measured_retrieval(asked: Sequence[Question], retrieval: Retrieval, se
     found = await candidates_of(asked, retrieval, settings)
     places = [*map(Catalogued(asked), found)]
     return {
-        NDCG: column(gain(question, place) for question, place in zip(asked, places, strict=True)),
+        NDCG: column(plain_ndcg(question, place, 10) for question, place in zip(asked, places, strict=True)),
         RECALL: column(
             float(np.isin(question.relevant, place[:100]).mean()) for question, place in zip(asked, places, strict=True)
         ),
@@ -131,7 +130,7 @@ async def measured_ranking(
         judged = await rank_for(asked[batch], found[batch], ranking)
         for question, candidates, predictions in zip(asked[batch], found[batch], judged, strict=True):
             rows = row_of(candidates)
-            gains.append(gain(question, best_of(rows, predictions.scores)))
+            gains.append(plain_ndcg(question, best_of(rows, predictions.scores), 10))
             happened = np.isin(rows, question.relevant)
             likelihoods.append(-float(log_losses(predictions.heads[:, 0], happened).sum()))
     return {NDCG: column(gains), LIKELIHOOD: column(likelihoods)}
@@ -144,11 +143,3 @@ async def candidates_of(asked: Sequence[Question], retrieval: Retrieval, setting
         batch = asked[start : start + settings.batch]
         found += await retrieve_for(batch, retrieval, settings.candidates, batch[0].dataset.repeats)
     return found
-
-
-def gain(question: Question, places: Ints) -> float:
-    return ndcg(question, places, 10, np.ones(len(question.relevant), np.float32))
-
-
-def column(values: Any) -> Numbers:
-    return np.fromiter(values, np.float64)

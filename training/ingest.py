@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,6 +37,7 @@ TABLES = {"events": EVENTS, "items": ITEMS, "users": USERS}
 Progress = Callable[[str, int], None]
 """Told the name of a table and how many of its rows are done."""
 Clean = Callable[[pl.DataFrame], Cleaned]
+Prints = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -212,18 +214,45 @@ class Unique:
     chunks: two different ids among a million are confused once in about 10^7 sets."""
 
     def __init__(self) -> None:
-        self._seen = np.empty(0, np.uint64)
+        self._seen = Fingerprints()
 
     def __call__(self, frame: pl.DataFrame) -> Cleaned:
         cleaned = clean_events(frame)
-        prints = pl.Series(cleaned.table["event_id"]).hash(0)
-        again = (~prints.is_first_distinct()).to_numpy() | np.isin(prints.to_numpy(), self._seen)
-        self._seen = np.concatenate([self._seen, prints.to_numpy()[~again]])
+        hashes = pl.Series(cleaned.table["event_id"]).hash(0)
+        prints = hashes.to_numpy()
+        again = (~hashes.is_first_distinct()).to_numpy() | self._seen.holds(prints)
+        self._seen.add(prints[~again])
         if not again.any():
             return cleaned
         twice = [(int(row), "event_id came before") for row in cleaned.rows[again]]
         good = cleaned.table.filter(pa.array(~again))
         return Cleaned(good, cleaned.rows[~again], sorted([*cleaned.rejects, *twice]))
+
+
+class Fingerprints:
+    """A set of 64-bit numbers that grows by chunks, 8 bytes each: sorted runs, each at least twice as long as the next,
+    so that n numbers cost n log n in all however small the chunks are."""
+
+    def __init__(self) -> None:
+        self._runs: list[Prints] = []
+
+    def holds(self, prints: Prints) -> npt.NDArray[np.bool_]:
+        """(n,) which of these are in the set."""
+        order = np.argsort(prints)
+        wanted, found = prints[order], np.zeros(len(prints), np.bool_)
+        for run in self._runs:
+            found |= run[np.minimum(np.searchsorted(run, wanted), len(run) - 1)] == wanted
+        back = np.empty_like(found)
+        back[order] = found
+        return back
+
+    def add(self, prints: Prints) -> None:
+        """These are not in the set yet, nor is one of them there twice."""
+        run = np.sort(prints)
+        while self._runs and len(self._runs[-1]) < 2 * len(run):
+            run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")  # merges what is sorted in one pass
+        if len(run):
+            self._runs.append(run)
 
 
 def publish(staging: Path, home: Path) -> None:

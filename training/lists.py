@@ -14,9 +14,9 @@ from training.dataset import Dataset, Rows
 from training.moments import Moment
 from winnow.artifacts import Bundle
 from winnow.errors import FailedPrecondition
-from winnow.features import Schema, UserView, candidate_names, candidate_numbers
+from winnow.features import ACTED, CLOCK, Schema, UserView, candidate_names, candidate_numbers
 from winnow.ports import Retrieval, RetrieveQuery
-from winnow.types import Candidates, Floats
+from winnow.types import Candidates, Floats, Strings
 
 Part = Literal["rank", "calibrate"]
 PARTS: tuple[Part, ...] = ("rank", "calibrate")
@@ -110,7 +110,8 @@ class Asker:
     async def start(self, first: Moment) -> None:
         """Learn what retrieval's answers look like."""
         [(_, candidates)] = await self._ask([first])
-        self.names = candidate_names(candidates.source_names)
+        acted = [name for name in ACTED if self.dataset.clock == "real" or name not in CLOCK]
+        self.names = candidate_names(candidates.source_names, acted if self.dataset.repeats else ())
 
     async def lists(self, chunk: Sequence[Moment], part: Part, rng: np.random.Generator) -> Lists:
         """The lists of some moments, without those that teach nothing."""
@@ -176,19 +177,31 @@ class Asker:
             user_numbers=numbers,
             starts=np.concatenate([[0], np.cumsum([len(rows.items) for _, _, rows in kept])]),
             item=np.concatenate([rows.items for _, _, rows in kept]),
-            candidates=np.concatenate([self._numbers(candidates, rows.places) for _, candidates, rows in kept]),
+            candidates=np.concatenate(
+                [self._numbers(candidates, rows, view) for view, (_, candidates, rows) in zip(views, kept, strict=True)]
+            ),
             click=np.asarray([o is not None for o in outcomes], np.bool_),
             convert=np.asarray([o is not None and o.convert for o in outcomes], np.bool_),
             value=np.asarray([0.0 if o is None else o.value for o in outcomes], np.float32),
             weight=np.concatenate([rows.weights for _, _, rows in kept]),
         )
 
-    def _numbers(self, candidates: Candidates, places: Rows) -> Floats:
-        """(k, C); an item that no source proposes stands behind the last candidate."""
-        numbers = candidate_numbers(candidates, self.names)
-        behind = np.zeros((1, len(self.names)), np.float32)
-        behind[0, self.names.index("log_rank")] = np.log1p(np.float32(len(candidates)))
-        return np.concatenate([numbers, behind])[places]
+    def _numbers(self, candidates: Candidates, kept: Kept, view: UserView) -> Floats:
+        """(k, C); items that no source proposes stand behind the last candidate."""
+        lost = kept.places < 0
+        numbers = np.empty((len(lost), len(self.names)), np.float32)
+        numbers[~lost] = candidate_numbers(candidates, self.names, view)[kept.places[~lost]]
+        if lost.any():
+            behind = unproposed(self.dataset.item_ids[kept.items[lost]], candidates)
+            numbers[lost] = candidate_numbers(behind, self.names, view)
+            numbers[lost, self.names.index("log_rank")] = np.log1p(np.float32(len(candidates)))
+        return numbers
+
+
+def unproposed(item_ids: Strings, candidates: Candidates) -> Candidates:
+    """Items of which no source of these candidates says anything."""
+    n, sources = len(item_ids), candidates.source_names
+    return Candidates(item_ids, np.zeros(n, np.uint32), np.zeros((n, len(sources)), np.float32), sources)
 
 
 def thinned(

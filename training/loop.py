@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from operator import length_hint
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,13 @@ class LoopSettings:
     checkpoint: Path | None = None
     checkpoint_every_s: float = 60.0  # besides the end of every epoch
     run: str = ""
+    most_steps: int = 0  # of an epoch: for measuring what a step costs; 0: all
 
     def identity(self, world: int) -> str:
         """What must be equal for a checkpoint to be continued."""
         shape = (self.epochs, self.lr, self.final_lr, self.warmup_steps, self.weight_decay, self.betas, self.clip_norm)
-        return repr((self.run, self.seed, self.patience, world, *shape))
+        fewer = (self.most_steps,) if self.most_steps else ()
+        return repr((self.run, self.seed, self.patience, world, *shape, *fewer))
 
 
 @dataclass
@@ -156,7 +159,7 @@ def _one_epoch(run: _Run, batches: Batches, loss: Loss, progress: Progress | Non
     wrapped = run.wrapped.train()
     epoch = batches(run.epoch, run.here.rank, run.here.world)
     total = length_hint(epoch, 0) or run.steps_per_epoch
-    for step, batch in enumerate(epoch):
+    for step, batch in enumerate(islice(epoch, run.settings.most_steps or None)):
         if step < run.step:  # done before the process was killed
             continue
         on_device = {name: tensor.to(run.here.device, non_blocking=True) for name, tensor in batch.items()}

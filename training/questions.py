@@ -1,32 +1,40 @@
 """What an evaluation asks: at this moment, what does this person act on next?
 
 Leave-one-out: the one act of each person in the part `test`. By time: all items of each person's first basket in the
-part `test`, with what they paid.
+part `test`, with what they paid. A newcomer's question is the same one, asked by somebody of whom only the newest acts
+are known.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
 import numpy as np
 
 from training.dataset import Dataset, Rows
+from training.moments import Outcome, imagined
 from training.split import Split
+from winnow.acts import state_of
 from winnow.features import Ints
-from winnow.types import Context, Floats, UserState
+from winnow.types import Context, Floats, Person, UserState
+
+NO_ACTS = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """`relevant` item rows, distinct, and what was paid for each (1 where nothing was); `before`: acts known."""
+    """`relevant` item rows, distinct, and what was paid for each (1 where nothing was); `before`: acts known; `acts`:
+    those that are the answer."""
 
     dataset: Dataset
     person: int
     before: int
     relevant: Ints
     paid: Floats
+    acts: Rows = field(default_factory=lambda: NO_ACTS)
 
     @cached_property
     def history(self) -> Rows:
@@ -47,7 +55,58 @@ class Question:
     def only(self, seen: bool) -> Question:
         """The part of the answer that the person had acted on before, or had not."""
         mask = np.isin(self.relevant, self.history) == seen
-        return Question(self.dataset, self.person, self.before, self.relevant[mask], self.paid[mask])
+        return replace(self, relevant=self.relevant[mask], paid=self.paid[mask])
+
+    @property
+    def outcomes(self) -> Mapping[int, Outcome]:
+        """What happened, by item row: a purchase or a good rating, and what it was worth."""
+        return imagined(self.dataset, self.acts).outcomes if len(self.acts) else {}
+
+    @property
+    def left_out(self) -> Rows:
+        """Item rows that must not be answered though the person's state does not tell."""
+        return NO_ACTS
+
+
+@dataclass(frozen=True, eq=False)
+class Newcomer(Question):
+    """The question of somebody whom no model has met and who did only the newest `kept` of the person's acts.
+
+    Where people do not act on a thing again, what the person really had acted on is left out of the answers, however
+    little of it is known: between lengths of history only what is known differs.
+    """
+
+    kept: int = 0
+
+    @cached_property
+    def history(self) -> Rows:
+        return self.dataset.acts.item[self._known]
+
+    @property
+    def state(self) -> UserState:
+        whole, dataset = super().state, self.dataset
+        acts = dataset.acts.take(self._known)
+        person = Person(user_id=f"newcomer {self.person}")
+        return state_of(person, whole.traits, acts, dataset.item_ids, dataset.prints, whole.watermark)
+
+    @property
+    def left_out(self) -> Rows:
+        return NO_ACTS if self.dataset.repeats else np.unique(self.dataset.acts.item[self._own])
+
+    @property
+    def _own(self) -> Rows:
+        own = self.dataset.acts_of(self.person)
+        return own[: np.searchsorted(own, self.before)]
+
+    @property
+    def _known(self) -> Rows:
+        return self._own[max(len(self._own) - self.kept, 0) :]
+
+
+def newcomer(question: Question, kept: int) -> Newcomer:
+    """The same question of somebody whose history is cut to its newest `kept` acts."""
+    one = question
+    return Newcomer(one.dataset, one.person, one.before, one.relevant, one.paid, one.acts, kept)
 
 
 def questions(dataset: Dataset, parts: Split, most: int = 0) -> list[Question]:
@@ -69,4 +128,4 @@ def question(dataset: Dataset, parts: Split, person: int) -> Question | None:
     items, which = np.unique(dataset.acts.item[basket], return_inverse=True)
     worth = np.nan_to_num(dataset.acts.value[basket].astype(np.float64), nan=0.0) * dataset.acts.quantity[basket]
     paid = np.bincount(which, weights=worth, minlength=len(items))
-    return Question(dataset, person, first, items, np.where(paid > 0, paid, 1.0).astype(np.float32))
+    return Question(dataset, person, first, items, np.where(paid > 0, paid, 1.0).astype(np.float32), basket)

@@ -16,8 +16,8 @@ import torch
 
 from training.impressions import Impressions
 from training.lists import Lists
-from training.models.dlrm import EMBEDDING, HIDDEN, Dlrm
-from training.models.dlrm_graphs import export
+from training.models.ranker import Ranker
+from training.models.rankers import RANKERS
 from training.retrieval_tables import settle, spread
 from winnow.artifacts import Bundle, seal, write_vocabularies
 from winnow.inference import OnnxModel, largest_difference
@@ -28,7 +28,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def write_bundle(
-    model: Dlrm,
+    model: Ranker,
     impressions: Impressions,
     target: Path,
     *,
@@ -43,17 +43,19 @@ def write_bundle(
     facts = impressions.facts
     write_vocabularies(path, impressions.vocabularies)
     shutil.copyfile(impressions.path / "stats.parquet", path / "stats.parquet")
-    export(model, path)
+    RANKERS[model.name].export(model, path)
     np.savez(path / "samples.npz", **samples(model, impressions, path))  # type: ignore[arg-type]
     kept = {name: facts[name] for name in ("schemas", "candidates", "stats_at", "retrieval", "clock")}
-    sizes = {"user_vectors": model.U, "item_vectors": model.I, "embedding": EMBEDDING, "hidden": HIDDEN}
     if reference:
         kept["reference"] = reference
     data = {name: facts[name] for name in ("snapshot", "key", "moments")} | {"name": facts["dataset"], "seed": seed}
-    return settle(seal(path, "ranking", facts=kept | {"sizes": sizes}, metrics=metrics, data=data), target)
+    return settle(
+        seal(path, "ranking", facts=kept | {"model": model.name, "sizes": model.sizes}, metrics=metrics, data=data),
+        target,
+    )
 
 
-def samples(model: Dlrm, impressions: Impressions, path: Path) -> Arrays:
+def samples(model: Ranker, impressions: Impressions, path: Path) -> Arrays:
     """Inputs from real lists and the graphs' outputs, which are checked against torch and against each other."""
     lists = impressions.calibrate if len(impressions.calibrate.item) else impressions.rank
     moments, items = spread(len(lists), 2), spread(len(impressions.item_ids), SAMPLES)
@@ -93,7 +95,7 @@ def candidates_of(lists: Lists, b: int, n: int) -> npt.NDArray[np.float32]:
 
 
 @torch.no_grad()
-def check(model: Dlrm, inputs: Arrays, split: npt.NDArray[Any], plain: npt.NDArray[Any]) -> None:
+def check(model: Ranker, inputs: Arrays, split: npt.NDArray[Any], plain: npt.NDArray[Any]) -> None:
     """Heads (n, 3) of the split graphs and of the plain one against torch; E[value] relative to its scale."""
     logits = model.plain(**{name: torch.from_numpy(column) for name, column in inputs.items()})
     expected = model.calibrated(logits).numpy()

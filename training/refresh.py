@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from training.cooccurrence import Neighbours
 from training.dataset import Dataset
 from training.retrieval_tables import (
     PROBES,
@@ -29,9 +30,9 @@ from training.retrieval_tables import (
 )
 from training.sequences import Sequences, Values, person_facts
 from training.split import Mask
-from training.vector_index import write_index
+from training.vector_index import AUTO, write_index
 from winnow.acts import TYPES
-from winnow.artifacts import REFRESH_OF, Bundle, file_hashes, seal
+from winnow.artifacts import REFRESH_OF, TOGETHER, Bundle, file_hashes, seal
 from winnow.errors import FailedPrecondition
 from winnow.features import Ints, ItemView, Schema, item_digest
 from winnow.inference import OnnxModel
@@ -51,12 +52,13 @@ class Refreshed:
     new_acts: int
 
 
-def refresh(base: Bundle, dataset: Dataset, target: Path, now: float) -> Refreshed | None:
+def refresh(base: Bundle, dataset: Dataset, target: Path, now: float, index: str = "") -> Refreshed | None:
     """The bundle `target/<its id>` over all acts until `now`, seconds since 1970; None where the result would be what
-    `base` is. A clock that was wrong must not make everything that happened since look old."""
-    if base.data.get(REFRESH_OF) and base.data["snapshot"] == dataset.snapshot:
+    `base` is. A clock that was wrong must not make everything that happened since look old. `index` is the kind to
+    build, empty: what the base was asked for."""
+    if base.data.get(REFRESH_OF) and base.data["snapshot"] == dataset.snapshot and index in ("", asked_of(base)):
         return None
-    made = made_again(base, dataset, dataset.acts.at <= now, target)
+    made = made_again(base, dataset, dataset.acts.at <= now, target, index)
     if file_hashes(made) == file_hashes(base):
         return None
     places, same = kept(base, dataset)
@@ -64,7 +66,12 @@ def refresh(base: Bundle, dataset: Dataset, target: Path, now: float) -> Refresh
     return Refreshed(made, new, int((~same).sum()) - new, int(made.data["acts"]) - int(base.data.get("acts", 0)))
 
 
-def made_again(base: Bundle, dataset: Dataset, known: Mask, target: Path) -> Bundle:
+def asked_of(base: Bundle) -> str:
+    """The kind of index that was asked for when this bundle was made."""
+    return str(base.facts["index"].get("asked", AUTO))
+
+
+def made_again(base: Bundle, dataset: Dataset, known: Mask, target: Path, index: str = "") -> Bundle:
     """The bundle `target/<its id>` with the towers of `base`, all items of the data set, and the tables of the acts
     `known`. The same inputs give the same bundle."""
     check_release(base.facts)
@@ -76,12 +83,13 @@ def made_again(base: Bundle, dataset: Dataset, known: Mask, target: Path) -> Bun
     every = sequences_of(base, dataset)
     vectors = item_vectors(base, dataset)
     probes = user_inputs(every, spread(len(every.acts), PROBES), vectors)
-    index = write_index(path, vectors, OnnxModel(path / "user_tower.onnx").run(probes)["vector"])
+    people = OnnxModel(path / "user_tower.onnx").run(probes)["vector"]
+    searched = write_index(path, vectors, people, asked=index or asked_of(base))
     write_items(path, dataset.items, vectors)
     counted = every.restricted(known)
-    write_neighbours(path, dataset, counted, neighbours_of(base))
+    write_neighbours(path, dataset, counted, neighbours_of(base), own_table(base, dataset))
     stats_at = write_stats(path, dataset, counted)
-    facts = {**base.facts, "stats_at": stats_at, "items": len(dataset.items), "index": index}
+    facts = {**base.facts, "stats_at": stats_at, "items": len(dataset.items), "index": searched}
     data = {
         **base.data,
         "name": dataset.name,
@@ -90,6 +98,22 @@ def made_again(base: Bundle, dataset: Dataset, known: Mask, target: Path) -> Bun
         REFRESH_OF: base.data.get(REFRESH_OF, base.id),
     }
     return settle(seal(path, "retrieval", facts=facts, metrics=base.metrics, data=data), target)
+
+
+def own_table(base: Bundle, dataset: Dataset) -> Neighbours | None:
+    """A model's table stays what training made of it, as the towers do: items that came since have no row in it."""
+    if TOGETHER not in base.facts:
+        return None
+    row_of = {item.item_id: row for row, item in enumerate(dataset.items)}
+    rows_now = np.asarray([row_of.get(item_id, -1) for item_id in base.json("item_ids.json")], np.int32)
+    rows, scores = (np.load(base.file(f"together_{of}.npy"), allow_pickle=False) for of in ("rows", "scores"))
+    there = rows_now >= 0
+    mapped = np.where(rows >= 0, rows_now[rows], np.int32(-1))
+    found = np.full((len(dataset.items), rows.shape[1]), -1, np.int32)
+    found[rows_now[there]] = mapped[there]
+    worth = np.zeros(found.shape, np.float32)
+    worth[rows_now[there]] = np.where(mapped >= 0, scores, np.float32(0))[there]
+    return found, worth
 
 
 def neighbours_of(base: Bundle) -> int:

@@ -16,12 +16,14 @@ from typing import Any, Protocol, Self
 import numpy as np
 from rich.progress import Progress
 
-from training.baselines import Baseline, Popularity, Scores
+from training.baselines import Baseline, Bought, Popularity
 from training.dataset import Dataset
-from training.evaluate import DEEPEST, EvaluationSettings, Places, ask, baseline_places, ndcg
-from training.gate import Columns, Numbers, column, standard_error
+from training.gate import Numbers, standard_error
+from training.intervals import Columns
+from training.measures import Places, column, ndcg
 from training.past import Past
 from training.questions import Question, questions
+from training.rankings import DEEPEST, EvaluationSettings, ask, baseline_places
 from training.split import Mask, Split
 from winnow.errors import InvalidArgument
 from winnow.features import DAY_S, Ints
@@ -164,19 +166,6 @@ def references(whole: Dataset, month: Month, asked: Sequence[Question]) -> dict[
         name: baseline_places(model, whole, parts, asked, EvaluationSettings(), repeat)
         for name, model in models.items()
     }
-
-
-class Bought:
-    """What a person acted on most often, the most popular first among equals; then popularity."""
-
-    def fit(self, items: Ints, starts: Ints, n_items: int) -> Self:
-        counts = np.bincount(items, minlength=n_items)
-        self._popular = counts / (counts.sum() + 1.0)  # below 1, the least difference of counts
-        return self
-
-    def scores(self, histories: Sequence[Ints]) -> Scores:
-        own = [np.bincount(history, minlength=len(self._popular)) for history in histories]
-        return np.asarray(np.stack(own) + self._popular, np.float64)
 
 
 # ---------------------------------------------------------------------------------------------- figures

@@ -1,4 +1,4 @@
-"""From a trained two-tower model to a sealed retrieval bundle (docs/bundles.md): graphs, vectors, index, tables, samples.
+"""From trained towers to a sealed retrieval bundle (docs/bundles.md): graphs, vectors, index, tables, samples.
 
 Everything is written into a folder of its own, which gets its final name, the bundle's id, last.
 """
@@ -9,14 +9,16 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from training.dataset import Dataset
 from training.export import arrays, export
 from training.loop import History
-from training.models.two_tower import TwoTower
+from training.models.contract import Table
 from training.retrieval_tables import (
     PROBES,
     Arrays,
@@ -29,9 +31,9 @@ from training.retrieval_tables import (
     write_stats,
 )
 from training.sequences import Sequences
-from training.vector_index import write_index
+from training.vector_index import AUTO, write_index
 from winnow.acts import TYPES
-from winnow.artifacts import Bundle, seal, write_vocabularies
+from winnow.artifacts import TOGETHER, Bundle, seal, write_vocabularies
 from winnow.features import Ints, Schema
 from winnow.inference import OnnxModel
 from winnow.types import HISTORY, Floats
@@ -43,9 +45,9 @@ HISTORY_AXES = {name: {0: "b"} for name in ("ids", "history", "history_types", "
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained network and the inputs that it was trained on."""
+    """A trained network, whose modules `item` and `user` are the towers, and the inputs that it was trained on."""
 
-    model: TwoTower
+    model: nn.Module
     item_schema: Schema
     user_schema: Schema
     item_ids: Ints  # (N, W)
@@ -56,9 +58,19 @@ class Trained:
 
 
 def write_bundle(
-    dataset: Dataset, trained: Trained, target: Path, *, neighbours: int, metrics: Mapping[str, float], seed: int
+    dataset: Dataset,
+    trained: Trained,
+    target: Path,
+    *,
+    neighbours: int,
+    metrics: Mapping[str, float],
+    seed: int,
+    table: Table | None = None,
+    model: Mapping[str, Any] | None = None,
+    index: str = AUTO,
 ) -> Bundle:
-    """Write and seal; the bundle is `target/<its id>`. What lay there under that id stays: it is the same."""
+    """Write and seal; the bundle is `target/<its id>`. What lay there under that id stays: it is the same. `table` is a
+    model's own in place of what goes together; `model` says which one it is, where it is not the two towers."""
     path = target / ".retrieval"
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
@@ -70,9 +82,10 @@ def write_bundle(
     samples |= write_user_tower(path, trained, vectors)
     np.savez(path / "samples.npz", **samples)  # type: ignore[arg-type]
     probes = user_inputs(trained.every, spread(len(trained.every.acts), PROBES), vectors)
-    index = write_index(path, vectors, OnnxModel(path / "user_tower.onnx", threads=2).run(probes)["vector"])
+    people = OnnxModel(path / "user_tower.onnx", threads=2).run(probes)["vector"]
+    searched = write_index(path, vectors, people, asked=index)
     write_items(path, dataset.items, vectors)
-    write_neighbours(path, dataset, trained.known, neighbours)
+    write_neighbours(path, dataset, trained.known, neighbours, table.neighbours if table else None)
     stats_at = write_stats(path, dataset, trained.known)
     facts = {
         "schemas": {"item_tower": trained.item_schema.to_json(), "user_tower": trained.user_schema.to_json()},
@@ -83,9 +96,11 @@ def write_bundle(
         "value_std": trained.known.values.std,
         "stats_at": stats_at,
         "items": len(dataset.items),
-        "index": index,
+        "index": searched,
         "neighbours": neighbours,
         "clock": dataset.clock,
+        **({TOGETHER: {"acts": table.acts, "decay": table.decay}} if table else {}),
+        **({"model": dict(model)} if model else {}),
     }
     data = {"name": dataset.name, "snapshot": dataset.snapshot, "acts": len(trained.known.acts), "seed": seed}
     return settle(seal(path, "retrieval", facts=facts, metrics=metrics, data=data), target)

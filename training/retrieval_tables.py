@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training.cooccurrence import follows, together
+from training.cooccurrence import Neighbours, follows, together
 from training.dataset import Dataset
 from training.sequences import DISMISS, Sequences
 from winnow.acts import TYPES
@@ -74,13 +74,14 @@ def write_items(path: Path, items: tuple[Item, ...], vectors: Floats) -> None:
     np.save(path / "item_vectors.npy", vectors)
 
 
-def write_neighbours(path: Path, dataset: Dataset, known: Sequences, k: int) -> None:
-    """The tables `follows_*` and `together_*`, of acts other than dismissals."""
+def write_neighbours(path: Path, dataset: Dataset, known: Sequences, k: int, own: Neighbours | None = None) -> None:
+    """The tables `follows_*` and `together_*`, of acts other than dismissals; `own` is a model's in place of the
+    latter."""
     known = known.restricted(dataset.acts.type != DISMISS)
     items, starts, n_items = known.acts.item, known.starts, len(dataset.items)
     for name, table in (
         ("follows", follows(items, starts, n_items, k)),
-        ("together", together(items, starts, n_items, k)),
+        ("together", together(items, starts, n_items, k) if own is None else own),
     ):
         np.save(path / f"{name}_rows.npy", table[0])
         np.save(path / f"{name}_scores.npy", table[1])

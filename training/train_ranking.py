@@ -17,28 +17,28 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from training.calibration import Calibration, Numbers, fit_calibration
+from training.calibration import KINDS, Calibration, Kind, fit_calibration
 from training.dataset import Rows
 from training.impressions import Impressions, load
 from training.lists import Lists
 from training.loop import Batch, LoopSettings, fit, place, seed_everything, shuffled
-from training.metrics import auc, calibration_error, list_ndcg, log_loss
-from training.models.dlrm import Dlrm, Range, Regularisation
+from training.models.ranker import TOP, Inputs, Range, Ranker, Regularisation, Top
+from training.models.rankers import RANKERS
 from training.ranking_bundle import write_bundle
 from training.ranking_loss import LossWeights, loss_of
+from training.ranking_measures import measure
 from training.reference import reference_of
 from training.split import Mask
 from winnow.artifacts import Bundle
 from winnow.errors import NotFound
-from winnow.types import HEADS, Floats
+from winnow.types import Floats
 
 MEASURED = 4  # whole lists scored at a time: what they need stays in the cache
-K = 10
 
 
 @dataclass(frozen=True, slots=True)
 class RankingSettings:
-    """How to train the ranker; a batch is `moments` lists."""
+    """How to train the ranker; a batch is `moments` lists. `model` is one of `RANKERS`."""
 
     loop: LoopSettings = field(default_factory=lambda: LoopSettings(epochs=2, lr=3e-3, weight_decay=1e-2))
     regularisation: Regularisation = field(default_factory=Regularisation)
@@ -46,6 +46,9 @@ class RankingSettings:
     moments: int = 128
     threads: int = 0  # of torch; 0: its own choice
     least_steps: int = 0  # taken also on few lists, by smaller batches and more epochs (`paced`)
+    model: str = "dlrm"
+    top: Top = TOP  # widths of the hidden layers: what most of a candidate's time goes into
+    calibration: Kind = "platt"
 
 
 LEAST_STEPS, MOST_EPOCHS = 300, 10
@@ -54,16 +57,22 @@ FORGETFUL = Regularisation(forget=0.7)  # on ml-1m best by far: what else it kno
 PRESETS = {
     "quick": RankingSettings(regularisation=FORGETFUL, least_steps=LEAST_STEPS),
     "full": RankingSettings(
-        LoopSettings(epochs=3, lr=3e-3, weight_decay=1e-2), FORGETFUL, moments=256, least_steps=LEAST_STEPS
+        loop=LoopSettings(epochs=3, lr=3e-3, weight_decay=1e-2),
+        regularisation=FORGETFUL,
+        moments=256,
+        least_steps=LEAST_STEPS,
     ),
 }
 
 
-def preset(name: str, home: Path | None = None, seed: int = 0) -> RankingSettings:
+def preset(
+    name: str, home: Path | None = None, seed: int = 0, model: str = "dlrm", calibration: Kind = "platt"
+) -> RankingSettings:
     """A preset's settings; with a home, its checkpoint lies there."""
     chosen = PRESETS[name]
-    checkpoint = None if home is None else home / "training" / f"ranking-{name}-{seed}.ckpt"
-    return replace(chosen, loop=replace(chosen.loop, seed=seed, checkpoint=checkpoint))
+    checkpoint = None if home is None else home / "training" / f"ranking-{model}-{name}-{seed}.ckpt"
+    loop = replace(chosen.loop, seed=seed, checkpoint=checkpoint)
+    return replace(chosen, model=model, calibration=calibration, loop=loop)
 
 
 def train(
@@ -80,7 +89,7 @@ def train(
         if here.rank:
             return None
         model.cpu().eval()
-        metrics = calibrate(model, impressions)
+        metrics = calibrate(model, impressions, settings.calibration)
         reference = reference_of(impressions, lambda lists: clicks_of(model, impressions, lists))
         return write_bundle(model, impressions, target, metrics=metrics, seed=settings.loop.seed, reference=reference)
 
@@ -97,19 +106,20 @@ def paced(settings: RankingSettings, lists: int) -> RankingSettings:
     return replace(settings, moments=moments, loop=replace(settings.loop, epochs=epochs))
 
 
-def fit_ranker(impressions: Impressions, settings: RankingSettings, progress: Progress | None = None) -> Dlrm:
+def fit_ranker(impressions: Impressions, settings: RankingSettings, progress: Progress | None = None) -> Ranker:
     """The network after training, not yet calibrated."""
     settings = paced(settings, len(impressions.rank))
     lists, loop = impressions.rank, settings.loop
     seed_everything(loop.seed)
-    model = make_model(impressions, settings.regularisation)
+    model = make_model(impressions, settings)
     scale = float(model.value_scale)
 
     def batches(epoch: int, rank: int, world: int) -> Iterator[Batch]:
         for moments in shuffled(len(lists), settings.moments, loop.seed, epoch, rank, world):
             yield batch_of(impressions, lists, moments, scale)
 
-    run = f"{impressions.facts['key']} {settings.moments} {settings.regularisation} {settings.loss}"
+    shape = f"{settings.model} {settings.top} {settings.regularisation}"
+    run = f"{shape} {impressions.facts['key']} {settings.moments} {settings.loss}"
     fit(
         model,
         batches,
@@ -121,17 +131,17 @@ def fit_ranker(impressions: Impressions, settings: RankingSettings, progress: Pr
     return model
 
 
-def make_model(impressions: Impressions, regularisation: Regularisation) -> Dlrm:
+def make_model(impressions: Impressions, settings: RankingSettings) -> Ranker:
     """An untrained ranker that predicts the base rates."""
     lists, schemas = impressions.rank, impressions.schemas
-    model = Dlrm(
+    inputs = Inputs(
         schemas.user,
         schemas.item,
         Range.of(lists.user_numbers),
         Range.of(impressions.item_numbers),
         lists.candidates,
-        regularisation,
     )
+    model = RANKERS[settings.model].make(inputs, settings.regularisation, settings.top)
     clicks, converts = float(lists.click.sum()), float(lists.convert.sum())
     worth = float(lists.value[lists.click].mean()) if clicks else 0.0
     with torch.no_grad():
@@ -173,7 +183,7 @@ def batch_of(impressions: Impressions, lists: Lists, moments: Rows, value_scale:
 
 
 @torch.no_grad()
-def logits_of(model: Dlrm, impressions: Impressions, lists: Lists) -> Floats:
+def logits_of(model: Ranker, impressions: Impressions, lists: Lists) -> Floats:
     """(r, 3) logits of all rows of whole lists; items of a batch are computed once."""
     found = [np.empty((0, 3), np.float32)]
     for start in range(0, len(lists), MEASURED):
@@ -183,13 +193,13 @@ def logits_of(model: Dlrm, impressions: Impressions, lists: Lists) -> Floats:
 
 
 @torch.no_grad()
-def clicks_of(model: Dlrm, impressions: Impressions, lists: Lists) -> Floats:
+def clicks_of(model: Ranker, impressions: Impressions, lists: Lists) -> Floats:
     """(r,) calibrated P(click) of all rows of whole lists."""
     clicks: Floats = model.calibrated(torch.from_numpy(logits_of(model, impressions, lists)))[:, 0].numpy()
     return clicks
 
 
-def batch_logits(model: Dlrm, impressions: Impressions, lists: Lists, moments: Rows) -> Floats:
+def batch_logits(model: Ranker, impressions: Impressions, lists: Lists, moments: Rows) -> Floats:
     sizes = lists.starts[moments + 1] - lists.starts[moments]
     real = np.arange(max(int(sizes.max()), 1)) < sizes[:, None]
     rows = slice(lists.starts[moments[0]], lists.starts[moments[-1] + 1])
@@ -205,8 +215,8 @@ def batch_logits(model: Dlrm, impressions: Impressions, lists: Lists, moments: R
     return every[real]
 
 
-def calibrate(model: Dlrm, impressions: Impressions) -> dict[str, float]:
-    """Fit the model's slopes and shifts on the lists `calibrate`, and measure.
+def calibrate(model: Ranker, impressions: Impressions, kind: Kind = "platt") -> dict[str, float]:
+    """Fit the model's calibration on the lists `calibrate`, and measure.
 
     What is said of calibrated predictions is cross-fitted: each half of the lists is predicted by the fit on the other.
     """
@@ -219,33 +229,22 @@ def calibrate(model: Dlrm, impressions: Impressions) -> dict[str, float]:
     late = np.arange(len(logits)) >= lists.starts[len(lists) // 2]
     for half in (late, ~late):
         if half.any():
-            after[half] = fitted(logits, lists, ~half if (~half).any() else half, scale).heads(logits[half], scale)
-    final = fitted(logits, lists, np.ones(len(logits), np.bool_), scale)
-    model.slopes.copy_(torch.tensor(final.slopes))
-    model.shifts.copy_(torch.tensor(final.shifts))
-    return measure(lists, before, after)
+            on = ~half if (~half).any() else half
+            after[half] = fitted(logits, lists, on, scale, kind).heads(logits[half], scale)
+    take(model, fitted(logits, lists, np.ones(len(logits), np.bool_), scale, kind))
+    return measure(impressions, lists, before, after)
 
 
-def fitted(logits: Floats, lists: Lists, rows: Mask, scale: float) -> Calibration:
-    return fit_calibration(logits[rows], lists.click[rows], lists.convert[rows], lists.value[rows], scale)
+def fitted(logits: Floats, lists: Lists, rows: Mask, scale: float, kind: Kind) -> Calibration:
+    return fit_calibration(logits[rows], lists.click[rows], lists.convert[rows], lists.value[rows], scale, kind)
 
 
-def measure(lists: Lists, before: Numbers, after: Numbers) -> dict[str, float]:
-    """Metrics of whole lists: heads (r, 3) before and after calibration; value errors in the unit of values."""
-    found = {"listed": float(lists.listed.mean())}
-    for column, head in enumerate(HEADS):
-        labels = getattr(lists, head)
-        found[f"mean_{head}"] = float(labels.mean())
-        found[f"ece_{head}_before"] = calibration_error(before[:, column], labels)
-        found[f"ece_{head}"] = calibration_error(after[:, column], labels)
-        if head != "value":
-            found[f"auc_{head}"] = auc(after[:, column], labels)
-            found[f"log_loss_{head}"] = log_loss(after[:, column], labels)
-    own = list_ndcg(after[:, 0], lists.click, lists.starts, K)[lists.listed]
-    order = list_ndcg(np.zeros(len(after)), lists.click, lists.starts, K)[lists.listed]
-    if lists.listed.any():
-        found["ndcg_at_10"], found["ndcg_at_10_retrieval"] = float(own.mean()), float(order.mean())
-    return {name: round(value, 6) for name, value in found.items() if np.isfinite(value)}
+def take(model: Ranker, found: Calibration) -> None:
+    """Put a calibration into the model; heads with fewer corners get some that bend nothing."""
+    corners = max(map(len, found.knots))
+    padded = [[(*line, *[0.0] * (corners - len(line))) for line in lines] for lines in (found.knots, found.bends)]
+    model.slopes, model.shifts = torch.tensor(found.slopes), torch.tensor(found.shifts)
+    model.knots, model.bends = (torch.tensor(lines).reshape(3, corners) for lines in padded)
 
 
 def main() -> None:
@@ -255,13 +254,15 @@ def main() -> None:
     parser.add_argument(
         "--impressions", type=Path, help="a folder that training.impressions.build left; default: the home's"
     )
+    parser.add_argument("--model", choices=list(RANKERS), default="dlrm")
+    parser.add_argument("--calibration", choices=KINDS, default="platt")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="quick")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     console = Console(stderr=True)
     impressions = load(chosen.impressions or newest(chosen.home / "training"))
     with place() as here, Progress(console=console, disable=here.rank > 0) as progress:
-        settings = preset(chosen.preset, chosen.home, chosen.seed)
+        settings = preset(chosen.preset, chosen.home, chosen.seed, chosen.model, chosen.calibration)
         bundle = train(impressions, settings, chosen.home / "bundles", progress)
         if bundle is not None:
             console.print(f"ranking bundle {bundle.id}: {dict(bundle.metrics)}")

@@ -24,6 +24,7 @@ from training.models.two_tower import ITEM_ID, USER_ID, TowerSizes, TwoTower
 from training.retrieval_bundle import Trained, write_bundle
 from training.sequences import Sequences, Values, person_facts, person_view
 from training.split import Split, split
+from training.vector_index import AUTO
 from winnow.acts import TYPES
 from winnow.artifacts import Bundle
 from winnow.features import (
@@ -55,6 +56,7 @@ class RetrievalSettings:
     stride: int = 50
     neighbours: int = 100  # entries per item of the follows and together tables
     threads: int = 0  # of torch; 0: its own choice
+    index: str = AUTO  # kind of the vector index (training.vector_index)
 
 
 PRESETS = {
@@ -95,6 +97,7 @@ def train(
             neighbours=settings.neighbours,
             metrics=measure(dataset, parts, trained),
             seed=settings.loop.seed,
+            index=settings.index,
         )
 
 

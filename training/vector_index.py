@@ -1,73 +1,199 @@
-"""The vector index of a retrieval bundle: which kind for how many items, and what it finds of what exact search does."""
+"""The vector index of a retrieval bundle: which kind for how many items, and what it finds of what exact search does.
+
+Which kind is asked for by name (`winnow train retrieval --index`), or chosen. What serving does with it, under filters
+and while items come and go, is not known here (services/retrieval/indexes).
+"""
 
 from __future__ import annotations
 
+import logging
 import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 
+from winnow.artifacts import Bundle
+from winnow.errors import InvalidArgument
 from winnow.types import Floats
+
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
+KINDS = ("flat", "fp16", "sq8", "ivf", "ivf_hnsw", "ivf_sq8", "ivf_pq", "hnsw", "hnsw_sq8")
+CODED = ("sq8", "ivf_sq8", "ivf_pq", "hnsw_sq8")
+"""Kinds that do not keep whole vectors: at the best they find what their rounding leaves."""
 
 # At 100,000 trained vectors: 1,024 cells, 64 of them looked into, 0.3 ms at a recall of 0.999 for 500; a graph of
 # 32 links 1.5 ms, all vectors 3.2 ms, in half precision 2.2 ms.
 CELLS_FROM = 50_000  # items; below, comparing all is as fast
 CELLS_PER_ROOT = 3  # cells per square root of the items
+ITEMS_PER_CELL = 39  # at least: what FAISS wants to learn a centre from
+POINTS_PER_CELL = 64  # at most that a centre is learnt from: more cost time and bring nothing
+ROUNDS = 20  # of k-means
 CELLS_SEED = 7
-LEAST_PROBES, MOST_PROBES = 32, 256
-RECALL = 0.99
+LEAST_PROBES, MOST_PROBES = 16, 256
+LINKS, LINK_BREADTH = 32, 80  # of the graph: neighbours of an item, and how broadly they are looked for
+LEAST_BREADTH, MOST_BREADTH = 64, 512
+MORE = (4, 8, 16)  # times as many as asked for that product codes hand on to be compared again
+WIDER = 0.02  # how much more than the items' range a byte covers: items still to come go a little beyond
+RECALL, RECALL_CODED = 0.99, 0.985
+GAIN = 0.001  # of recall: what looking twice as far must bring at least
+TIMED = 100  # people whose searches are timed
 
 
-def write_index(path: Path, vectors: Floats, people: Floats, k: int = 100) -> dict[str, Any]:
+def check_kind(kind: str) -> str:
+    if kind not in (AUTO, *KINDS):
+        raise InvalidArgument(f"no index {kind!r}; known are {', '.join((AUTO, *KINDS))}", field="index")
+    return kind
+
+
+def write_index(path: Path, vectors: Floats, people: Floats, k: int = 100, *, asked: str = AUTO) -> dict[str, Any]:
     """Build the index; returns what the manifest says of it: recall@100 is against exact search, for real people.
 
-    Many vectors are searched by cells, of which a request looks into as few as find what is there. Where even many
-    cells find too little (vectors without clusters), all vectors are compared in half precision.
+    Left to choose, many vectors are searched by cells, of which a request looks into as few as find what is there. Where
+    even many cells find too little (vectors without clusters), all vectors are compared in half precision.
     """
     n = len(vectors)
-    kind = "flat" if n < CELLS_FROM else "ivf"
-    index = filled(kind, vectors)
-    recall = (
-        probed(index, vectors, people, min(k, n)) if kind == "ivf" else recall_of(index, vectors, people, min(k, n))
-    )
-    if kind == "ivf" and recall < RECALL:
+    silent = not vectors.any()  # a model that serves no vectors has zeros
+    kind = check_kind(asked)
+    if kind == AUTO or silent:
+        kind = "flat" if n < CELLS_FROM or silent else "ivf"
+    index, recall = built(kind, vectors, people, k)
+    if asked == AUTO and kind == "ivf" and recall < RECALL:
         kind = "fp16"
-        index = filled(kind, vectors)
-        recall = recall_of(index, vectors, people, min(k, n))
-    faiss.write_index(index, str(path / "index.faiss"))
-    size = (path / "index.faiss").stat().st_size
-    return {"kind": kind, "recall_at_100": round(recall, 4), "bytes_per_item": round(size / max(n, 1), 1)}
+        index, recall = built(kind, vectors, people, k)
+    if silent:
+        recall = 1.0  # of nothing: who comes first among equals is no question
+    saved(index, path / "index.faiss")
+    size = (path / "index.faiss").stat().st_size / max(n, 1)
+    ms = median_ms(index, people, k)
+    log.info("index %s: recall@%d %.4f, %.1f bytes per item, %.2f ms per search", kind, k, recall, size, ms)
+    return {"kind": kind, "asked": asked, "recall_at_100": round(recall, 4), "bytes_per_item": round(size, 1)}
+
+
+def built(kind: str, vectors: Floats, people: Floats, k: int) -> tuple[Any, float]:
+    """An index of this kind that looks as far as it must, and its recall@k over these people."""
+    index = filled(kind, vectors)
+    return index, tuned(index, kind, people, exact(vectors, people, min(k, len(vectors))))
+
+
+def saved(index: Any, file: Path) -> None:
+    faiss.write_index(index, str(file))
 
 
 def filled(kind: str, vectors: Floats) -> Any:
-    """A FAISS index of this kind over the vectors, by inner product."""
+    """A FAISS index of this kind over the vectors, by inner product. The same vectors give the same index."""
     n, dim = vectors.shape
-    index: Any = faiss.IndexFlatIP(dim)
-    if kind == "ivf":
-        cells = 2 ** round(math.log2(CELLS_PER_ROOT * math.sqrt(n)))
-        index = faiss.IndexIVFFlat(index, dim, cells, faiss.METRIC_INNER_PRODUCT)
-        index.cp.spherical, index.cp.seed = True, CELLS_SEED
-        index.train(vectors)
-    elif kind == "fp16":
-        index = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index: Any = faiss.index_factory(dim, recipe(kind, n, dim), faiss.METRIC_INNER_PRODUCT)
+    cells: Any = faiss.try_extract_index_ivf(index)
+    if cells is not None:
+        cells.cp.spherical, cells.cp.seed, cells.cp.niter = True, CELLS_SEED, ROUNDS
+        cells.cp.max_points_per_centroid = POINTS_PER_CELL
+    finer: Any = faiss.downcast_index(index.refine_index) if kind == "ivf_pq" else index
+    for coded in (finer, cells):
+        if hasattr(coded, "sq"):
+            coded.sq.rangestat_arg = WIDER
+    if kind.startswith("hnsw"):
+        index.hnsw.efConstruction = LINK_BREADTH
+    threads = faiss.omp_get_max_threads()
+    if kind.startswith("hnsw"):
+        faiss.omp_set_num_threads(1)  # several threads would link a graph that depends on who came first
+    index.train(vectors)
     index.add(vectors)
+    faiss.omp_set_num_threads(threads)
     return index
 
 
-def probed(index: Any, vectors: Floats, people: Floats, k: int) -> float:
-    """Give the index the fewest cells to look into that reach `RECALL`, or `MOST_PROBES`; returns what they reach."""
+def recipe(kind: str, n: int, dim: int) -> str:
+    """As FAISS's index factory writes it."""
+    cells = cells_for(n)
+    recipes = {
+        "flat": "Flat",
+        "fp16": "SQfp16",
+        "sq8": "SQ8",
+        "ivf": f"IVF{cells},Flat",
+        "ivf_hnsw": f"IVF{cells}_HNSW32,Flat",
+        "ivf_sq8": f"IVF{cells},SQ8",
+        "ivf_pq": f"IVF{cells},PQ{dim // 2}x4fs,Refine(SQ8)",
+        "hnsw": f"HNSW{LINKS},Flat",
+        "hnsw_sq8": f"HNSW{LINKS},SQ8",
+    }
+    return recipes[kind]
+
+
+def cells_for(n: int) -> int:
+    """A power of two: enough cells that each is small, few enough that each has items to be learnt from."""
+    wanted = round(math.log2(max(CELLS_PER_ROOT * math.sqrt(n), 1)))
+    return int(2 ** max(min(wanted, math.floor(math.log2(max(n / ITEMS_PER_CELL, 1)))), 0))
+
+
+def tuned(index: Any, kind: str, people: Floats, nearest: Any) -> float:
+    """Have the index look no farther for these people's nearest (b, k) than reaches the recall that its kind can have;
+    returns what it reaches. Serving looks farther where more is asked for."""
+    target = RECALL_CODED if kind in CODED else RECALL
+    cells = faiss.try_extract_index_ivf(index)
+
+    def reached() -> float:
+        return recall_of(index, people, nearest)
+
+    if kind.startswith("hnsw"):
+        return widened(index.hnsw, "efSearch", LEAST_BREADTH, MOST_BREADTH, reached, target)
+    if cells is None:
+        return reached()
     recall = 0.0
-    index.nprobe = LEAST_PROBES
-    while (recall := recall_of(index, vectors, people, k)) < RECALL and index.nprobe < MOST_PROBES:
-        index.nprobe *= 2
+    for more in MORE if kind == "ivf_pq" else (0,):
+        if more:
+            index.k_factor = more
+        recall = widened(cells, "nprobe", LEAST_PROBES, MOST_PROBES, reached, target)
+        if recall >= target:
+            break
     return recall
 
 
-def recall_of(index: Any, vectors: Floats, people: Floats, k: int) -> float:
+def widened(search: Any, width: str, least: int, most: int, reached: Callable[[], float], target: float) -> float:
+    """Widen a search, twice as far each time, until it reaches the target or that brings nothing any more."""
+    recall = before = -1.0
+    for n in range(round(math.log2(most / least)) + 1):
+        setattr(search, width, least * 2**n)
+        before, recall = recall, reached()
+        if recall >= target or recall < before + GAIN:
+            break
+    return recall
+
+
+def exact(vectors: Floats, people: Floats, k: int) -> Any:
+    """(b, k) each person's true nearest, all vectors compared."""
+    return faiss.knn(people, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)[1]
+
+
+def recall_of(index: Any, people: Floats, nearest: Any) -> float:
     """Share of each person's true k nearest that the index finds."""
+    k = int(nearest.shape[1])
     found = index.search(people, k)[1]
-    exact = np.argpartition(-(people @ vectors.T), k - 1, axis=1)[:, :k]
-    hits = [len(np.intersect1d(a, b)) for a, b in zip(found, exact, strict=True)]
+    hits = [len(np.intersect1d(a, b)) for a, b in zip(found, nearest, strict=True)]
     return float(np.mean(hits)) / k
+
+
+def median_ms(index: Any, people: Floats, k: int) -> float:
+    """Milliseconds of one search on one thread."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    took = []
+    for person in people[:TIMED]:
+        began = time.perf_counter()
+        index.search(person[None], min(k, index.ntotal))
+        took.append(1000 * (time.perf_counter() - began))
+    faiss.omp_set_num_threads(threads)
+    return float(np.median(took))
+
+
+def described(bundle: Bundle) -> dict[str, Any]:
+    """What the manifest says of a bundle's index, and how long a search for what is like an item takes here and now."""
+    index = faiss.read_index(str(bundle.file("index.faiss")))
+    items = np.load(bundle.file("item_vectors.npy"), mmap_mode="r", allow_pickle=False)
+    some = np.ascontiguousarray(items[np.linspace(0, len(items) - 1, min(len(items), TIMED)).astype(np.int64)])
+    return {**bundle.facts["index"], "ms": round(median_ms(index, some, 100), 3)}

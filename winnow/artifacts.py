@@ -21,6 +21,7 @@ MANIFEST = "manifest.json"
 FORMAT = 1  # raised when an older release could not read a newer bundle
 MAX_MANIFEST_BYTES = 16 * 2**20
 REFRESH_OF = "refresh_of"  # among a bundle's data, where it is a refresh: the trained bundle that its towers are of
+TOGETHER = "together"  # among a retrieval bundle's facts, where its table of what goes together is a model's own
 
 Kind = Literal["retrieval", "ranking", "explanation"]
 

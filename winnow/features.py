@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from winnow.types import Candidates, Context, Floats, Item, UserState, Vector
+from winnow.types import Candidates, Context, Floats, Item, Strings, UserState, Vector
 
 Ints = npt.NDArray[np.int64]
 
@@ -283,7 +283,7 @@ RANKER_ITEM = (
     "item_has_price",
 )
 RANKER_USER = tuple(name for name, feature in FEATURES.items() if feature.of == "user")
-CLOCK = frozenset({"context_hour", "context_weekday", "user_log_days_since_last"})
+CLOCK = frozenset({"context_hour", "context_weekday", "user_log_days_since_last", "acted:days"})
 """Features that need a real clock; left out of the schema for data sets that know only an order."""
 
 
@@ -508,9 +508,15 @@ def item_stats(
 # ---------------------------------------------------------------------------------------------- candidates
 
 
-def candidate_names(source_names: Sequence[str]) -> tuple[str, ...]:
-    """The columns of `candidate_numbers` for these sources; a ranking bundle records the ones it was trained on."""
-    return ("log_rank", *(f"score:{s}" for s in source_names), *(f"from:{s}" for s in source_names))
+ACTED = ("acted:count", "acted:order", "acted:days")
+"""What this person did with the candidate before: how often among the acts of the history, how many other items ago, and how
+long ago; the last needs a real clock."""
+
+
+def candidate_names(source_names: Sequence[str], acted: Sequence[str] = ()) -> tuple[str, ...]:
+    """The columns of `candidate_numbers` for these sources; a ranking bundle records the ones it was trained on.
+    `acted` are those of `ACTED` that say something, which needs people who act on the same things again."""
+    return ("log_rank", *(f"score:{s}" for s in source_names), *(f"from:{s}" for s in source_names), *acted)
 
 
 @lru_cache(maxsize=64)
@@ -527,8 +533,9 @@ def log_ranks(n: int) -> Floats:
     return ranks
 
 
-def candidate_numbers(candidates: Candidates, names: Sequence[str]) -> Floats:
-    """(n, len(names)) float32, raw (the model scales them): place in retrieval's order, scores and origin per source.
+def candidate_numbers(candidates: Candidates, names: Sequence[str], view: UserView) -> Floats:
+    """(n, len(names)) float32, raw (the model scales them): place in retrieval's order, scores and origin per source,
+    and what the person of `view` did with the candidate before.
 
     A source that the candidates do not know is 0 throughout, so a ranker outlives a change of sources.
     """
@@ -540,14 +547,41 @@ def candidate_numbers(candidates: Candidates, names: Sequence[str]) -> Floats:
         numbers[:, 0] = log_ranks(len(candidates))
         numbers[:, 1 : 1 + sources] = candidates.scores
         numbers[:, 1 + sources : filled] = candidates.sources[:, None] >> np.arange(sources, dtype=np.uint32) & 1
+    acted = acted_numbers(candidates.item_ids, view) if any(name in ACTED for name in names) else {}
     for n, name in enumerate(names[filled:], filled):
         kind, _, source = name.partition(":")
-        if kind == "log_rank":
+        if name in ACTED:
+            numbers[:, n] = acted[name]
+        elif kind == "log_rank":
             numbers[:, n] = log_ranks(len(candidates))
         elif source in column_of:
             column = column_of[source]
             numbers[:, n] = candidates.scores[:, column] if kind == "score" else candidates.sources >> column & 1
     return numbers
+
+
+def acted_numbers(item_ids: Strings, view: UserView) -> dict[str, Floats]:
+    """The columns `ACTED` (n,) float32 of some items; 0 of one that the person did not act on, or longer ago than the state
+    knows: `HISTORY` acts for the count and the days, `winnow.seen.EXACT` items for the order."""
+    found = {name: np.zeros(len(item_ids), np.float32) for name in ACTED}
+    row_of = {item_id: row for row, item_id in enumerate(item_ids.tolist())}
+    seen = [row_of.get(item_id, -1) for item_id in reversed(view.state.seen.tolist())]
+    for ago, row in enumerate(seen):
+        if row >= 0:
+            found["acted:order"][row] = recency(ago)
+    history = view.state.history
+    for item_id, at in zip(history.item_ids.tolist(), history.at.tolist(), strict=True):  # oldest first
+        row = row_of.get(item_id, -1)
+        if row >= 0:
+            found["acted:count"][row] += 1.0
+            found["acted:days"][row] = recency(max(view.at - at, 0.0) / DAY_S)
+    found["acted:count"] = np.log1p(found["acted:count"])
+    return found
+
+
+def recency(ago: float) -> float:
+    """1 for now, falling slowly, never 0: how long ago something was that may also never have been."""
+    return 1.0 / (1.0 + math.log1p(ago))
 
 
 def item_digest(item: Item) -> int:

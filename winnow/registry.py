@@ -92,16 +92,16 @@ def model_name(kind: Kind) -> str:
     return f"winnow-{kind}"
 
 
-Method = Callable[Concatenate["MlflowRegistry", P], T]
+Own = TypeVar("Own", bound="MlflowRegistry")
 Look = Callable[[Path, str, str, str, float], registry_file.Row | None]
 Ask = Callable[[str, str, str, str], registry_file.Row | None]
 
 
-def translated(method: Method[P, T]) -> Method[P, T]:
+def translated(method: Callable[Concatenate[Own, P], T]) -> Callable[Concatenate[Own, P], T]:
     """MLflow's errors, and those of the libraries it lets through, as the platform's."""
 
     @wraps(method)
-    def call(self: MlflowRegistry, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self: Own, /, *args: P.args, **kwargs: P.kwargs) -> T:
         client_errors = self.errors()
         try:
             return method(self, *args, **kwargs)

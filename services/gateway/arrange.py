@@ -6,6 +6,7 @@ weighed here against what the models expect of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +14,14 @@ import numpy as np
 from winnow.catalogue import Rows
 from winnow.types import TEXT, Candidates, Predictions
 
+Lift = Callable[[Rows], Rows]
+"""From the order of all candidates to another one."""
 
-def arrange(candidates: Candidates, predictions: Predictions | None, offset: int, n: int) -> Rows:
-    """Places in `candidates` of the page's items, best first, none twice.
+
+def arrange(
+    candidates: Candidates, predictions: Predictions | None, offset: int, n: int, lift: Lift = lambda order: order
+) -> Rows:
+    """Places in `candidates` of the page's items, best first, none twice; `lift` may give some of them a better place.
 
     Equal scores keep retrieval's order; without predictions that order is all there is.
     """
@@ -23,6 +29,7 @@ def arrange(candidates: Candidates, predictions: Predictions | None, offset: int
         order = np.arange(len(candidates))
     else:
         order = np.argsort(-predictions.scores, kind="stable")
+    order = lift(order)
     if len(set(candidates.item_ids[order[: offset + n]])) < min(offset + n, len(order)):
         order = distinct(candidates, order)
     return order[offset : offset + n]

@@ -20,6 +20,7 @@ from services.gateway.arrange import arrange, weigh_words
 from services.gateway.audited import CATALOGUE_WRITE, written_items
 from services.gateway.decisions import DecisionLog
 from services.gateway.inner import FEATURE, RANKING, RETRIEVAL, Inner, Reasons
+from services.gateway.new_items import NewItems
 from services.gateway.outcomes import Outcomes
 from services.gateway.settings import Settings
 from services.gateway.shown import Shown
@@ -86,6 +87,7 @@ class Gateway:
         self._settings = settings
         self._was_ready = False
         self.decisions = decisions
+        self._new = NewItems(catalogue, settings.new_items_share, settings.new_items_days)
         self._shown = Shown(catalogue, Outcomes(settings.outcome_pages), VARIANT)
         self.popular = inner.popular
 
@@ -98,7 +100,7 @@ class Gateway:
         users = await self._inner.users(run, [request.person for request in requests])
         found = await self._retrieve(run, requests, users, contexts)
         ranked = await self._rank(run, requests, users, found, contexts)
-        slates = self._arrange(run, requests, found, ranked)
+        slates = self._arrange(run, requests, found, ranked, contexts)
         reasons = await self._explain(run, requests, users, slates, contexts)
         tokens = [request.token for request in requests]
         answers = self._answers(run, started, own, users, slates, reasons, tokens)
@@ -225,6 +227,7 @@ class Gateway:
         requests: Sequence[RecommendRequest],
         found: Sequence[Candidates],
         ranked: Sequence[Predictions | None],
+        contexts: Sequence[Context],
     ) -> list[Slate]:
         weight = self._settings.query_weight
         with run.step(ARRANGE):
@@ -233,9 +236,19 @@ class Gateway:
                 for request, candidates, heads in zip(requests, found, ranked, strict=True)
             ]
             return [
-                Slate(candidates, heads, arrange(candidates, heads, request.offset, request.n), request.offset)
-                for request, candidates, heads in zip(requests, found, weighed, strict=True)
+                self._slate(request, candidates, heads, context)
+                for request, candidates, heads, context in zip(requests, found, weighed, contexts, strict=True)
             ]
+
+    def _slate(
+        self, request: RecommendRequest, candidates: Candidates, heads: Predictions | None, context: Context
+    ) -> Slate:
+        """One page, the floor under new items kept; a request's own words outrank it."""
+
+        def lift(order: Rows) -> Rows:
+            return order if request.query else self._new.lifted(order, candidates.item_ids, moment_of(context))
+
+        return Slate(candidates, heads, arrange(candidates, heads, request.offset, request.n, lift), request.offset)
 
     async def _explain(
         self,
@@ -365,6 +378,11 @@ def own_ids(requests: int) -> list[str]:
 def at_a_moment(context: Context) -> Context:
     """The context with its moment: now where the request names none."""
     return context if context.at is not None else replace(context, at=datetime.now(UTC))
+
+
+def moment_of(context: Context) -> datetime:
+    """When the request happens; now where nothing says so."""
+    return context.at or datetime.now(UTC)
 
 
 def bundles_of(slate: Slate) -> dict[str, str]:

@@ -36,6 +36,10 @@ class Settings(AuthSettings, AuditSettings, FaceSettings, KafkaSecurity):
     query_weight: float = Field(
         3.0, ge=0, le=100, description="worth of the best match with a request's words, in ranges of the other scores"
     )
+    new_items_share: float = Field(
+        0.0, ge=0, le=0.5, description="least share of a page's places for new items; 0: no floor"
+    )
+    new_items_days: float = Field(14.0, gt=0, le=3_650, description="how long after its created_at an item is new")
     peer_calls: int = Field(
         2, ge=1, le=1_000, description="calls to one peer at once before those that come meanwhile leave together"
     )

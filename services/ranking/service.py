@@ -134,7 +134,7 @@ class RankingService:
         answers = []
         for n, query in enumerate(asked.queries):
             user = {"user_vectors": people["vectors"][n : n + 1], "user_hidden": people["hidden"][n : n + 1]}
-            candidates = candidate_numbers(query.candidates, bundle.candidates)[None]
+            candidates = candidate_numbers(query.candidates, bundle.candidates, asked.views[n])[None]
             heads = self._meet(model, user, model.items.places(asked.rows[n]), candidates)
             wanted = weights(query.objectives) if query.objectives else self._default
             vector = schema.vector(values[n], asked.catalogue) if query.vector else None

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from services.retrieval.build import build, follow
+from services.retrieval.build import build, build_sharded, follow
 from services.retrieval.settings import Settings
 from winnow.catalogue import Catalogue
 from winnow.catalogue import follow as follow_catalogue
 from winnow.serving.connect import connect
+from winnow.serving.identity import Inside
 from winnow.serving.process import Process, after, start
 from winnow.wire import retrieval as wire
 from winnow.wire.feature import FeatureClient
+from winnow.wire.retrieval import RetrievalClient
 
 
 async def process(settings: Settings) -> Process:
     own = settings.inside("retrieval")
+    if settings.shard_addresses:
+        return over_shards(settings, own)
     features = FeatureClient(connect(settings.feature_address, own, "feature"), timeout_s=5.0)
     catalogue = Catalogue()
     retrieval = build(settings, catalogue)
@@ -28,6 +32,24 @@ async def process(settings: Settings) -> Process:
             after(catalogue.complete, lambda: follow(settings, retrieval)),
         ],
         close=[retrieval.close],
+    )
+
+
+def over_shards(settings: Settings, own: Inside | None) -> Process:
+    """Other processes' parts as one service: no model here, no catalogue."""
+    timeout_s = settings.retrieval_shard_budget_ms / 1000
+    shards = {
+        name: RetrievalClient(connect(address, own, "retrieval"), timeout_s=timeout_s)
+        for name, address in settings.shard_addresses.items()
+    }
+    return Process(
+        grpc=[wire.register(build_sharded(settings, shards))],
+        grpc_address=settings.retrieval_address,
+        serving=settings,
+        tls=own,
+        identities=[own],
+        loops=[],
+        close=[],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.retrieval.index import VectorIndex, read_index
-from winnow.artifacts import Bundle
+from services.retrieval.indexes import VectorIndex
+from services.retrieval.indexes.stored import read_index
+from services.retrieval.part import Part
+from winnow.artifacts import TOGETHER, Bundle
+from winnow.catalogue import Mask
 from winnow.errors import BundleRefused
 from winnow.features import Ints, Schema
 from winnow.inference import Model, ModelHost, check_samples, check_tables
@@ -26,6 +29,14 @@ class Neighbours:
 
     places: npt.NDArray[np.int32]
     scores: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a table is summed over a history: its newest `acts`, each older one counting `decay` times the next."""
+
+    acts: int
+    decay: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,18 +60,23 @@ class RetrievalBundle:
     together: Neighbours
     count: npt.NDArray[np.float64]
     recent: npt.NDArray[np.float64]
+    reading: Reading | None = None  # of `together`, where it is a model's own; else serving's settings count
 
 
-def load(bundle: Bundle, host: ModelHost) -> RetrievalBundle:
-    """Read the files of an opened bundle, load its models on `host` and check both; BundleRefused with the reason.
-    What else the host raises says nothing about the bundle."""
+Indexed = Callable[[Path, Floats, Mask | None], VectorIndex]
+"""A bundle's index file and vectors → what searches them, or those of them that a mask keeps."""
+
+
+def load(bundle: Bundle, host: ModelHost, indexed: Indexed = read_index, part: Part | None = None) -> RetrievalBundle:
+    """Read the files of an opened bundle, load its models on `host`, its vectors by `indexed`, and check them;
+    BundleRefused with the reason. What else host and index raise says nothing about the bundle."""
     try:
-        return _load(bundle, host)
+        return _load(bundle, host, indexed, part)
     except (KeyError, ValueError, TypeError, OSError, pa.ArrowException) as wrong:
         raise BundleRefused(f"{bundle.path.name}: {type(wrong).__name__}: {wrong}") from wrong
 
 
-def _load(bundle: Bundle, host: ModelHost) -> RetrievalBundle:
+def _load(bundle: Bundle, host: ModelHost, indexed: Indexed, part: Part | None) -> RetrievalBundle:
     facts, vocabularies = bundle.facts, bundle.vocabularies()
     dim, items = int(facts["dim"]), int(facts["items"])
     require(int(facts["history"]) == HISTORY, f"reads a history of {facts['history']}, this release keeps {HISTORY}")
@@ -88,12 +104,21 @@ def _load(bundle: Bundle, host: ModelHost) -> RetrievalBundle:
         item_ids=item_ids,
         digests=column(bundle, "item_digests.npy", np.uint64, (items,)),
         vectors=vectors,
-        index=read_index(bundle.file("index.faiss"), vectors),
+        index=indexed(bundle.file("index.faiss"), vectors, part.places(item_ids) if part else None),
         follows=read_neighbours(bundle, "follows", items),
         together=read_neighbours(bundle, "together", items),
         count=count,
         recent=recent,
+        reading=reading_of(facts),
     )
+
+
+def reading_of(facts: Mapping[str, Any]) -> Reading | None:
+    if TOGETHER not in facts:
+        return None
+    acts, decay = int(facts[TOGETHER]["acts"]), float(facts[TOGETHER]["decay"])
+    require(1 <= acts <= HISTORY and 0 < decay <= 1, f"facts.{TOGETHER} needs 1 to {HISTORY} acts, a decay in (0, 1]")
+    return Reading(acts, decay)
 
 
 def no_history(people: int, dim: int) -> dict[str, npt.NDArray[Any]]:

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from services.retrieval.ask import Ask
 from services.retrieval.bundle import Neighbours, RetrievalBundle, no_history
-from winnow.catalogue import Catalogue, Rows
+from services.retrieval.part import Part
+from winnow.catalogue import Catalogue, Mask, Rows
 from winnow.features import ItemView, UserView, item_digest
 from winnow.types import HISTORY, Floats, Item
 
@@ -24,9 +25,9 @@ BATCH = 512  # items through the item tower at once
 
 class Model:
     """Tables of one bundle over a catalogue; give it every change by `absorb`. `as_of`: the changes of the catalogue
-    that the service had been told of when this was begun."""
+    that the service had been told of when this was begun. Of a `part`, only its items are in the index."""
 
-    def __init__(self, bundle: RetrievalBundle, catalogue: Catalogue, as_of: int = 0) -> None:
+    def __init__(self, bundle: RetrievalBundle, catalogue: Catalogue, as_of: int = 0, part: Part | None = None) -> None:
         self.bundle = bundle
         self.as_of = as_of
         self.size = 0
@@ -40,6 +41,7 @@ class Model:
         self._recent = np.append(np.log1p(bundle.recent), 0.0).astype(np.float32)  # by place; the last stands for -1
         self._by_popularity = np.lexsort((np.arange(len(bundle.recent)), -bundle.count, -bundle.recent))
         self._catalogue = catalogue
+        self._part = part
         self._place_of = {item_id: n for n, item_id in enumerate(bundle.item_ids)}
         self._items: list[Item | None] = []  # what each row was computed from
 
@@ -69,14 +71,23 @@ class Model:
         self.vectors[rows[new]] = self.encode([items[n] for n in new])
         self.place[rows] = places
         self.row[places[places >= 0]] = rows[places >= 0]
-        self.bundle.index.bind(places[same], rows[same])
-        if len(new):
-            self.bundle.index.put(rows[new], self.vectors[rows[new]])
+        self._index(rows, places, same, items)
         for row, item in zip(rows.tolist(), items, strict=True):
             self._items[row] = item
         if size > self.size:
             self._order(size)
         self.size = size
+
+    def _index(self, rows: Rows, places: Rows, same: Mask, items: Sequence[Item]) -> None:
+        """Make these rows searchable, those of other parts not."""
+        index = self.bundle.index
+        mine = np.ones(len(rows), np.bool_) if self._part is None else self._part.mask(items)
+        index.bind(places[same & mine], rows[same & mine])
+        new = rows[mine & ~same]
+        if len(new):
+            index.put(new, self.vectors[new])
+        if not mine.all():
+            index.drop(rows[~mine])
 
     def encode(self, items: Sequence[Item]) -> Floats:
         """Items → (n, d) by the item tower."""

@@ -16,6 +16,7 @@ from services.retrieval.ask import NO_ROWS, NOBODY, Ask, Found, distinct, scored
 from services.retrieval.bundle import RetrievalBundle
 from services.retrieval.merge import Blend, Merged, merge
 from services.retrieval.model import Model
+from services.retrieval.part import Part
 from services.retrieval.seen import Fingerprints
 from services.retrieval.sources import Source
 from services.retrieval.sources.tower import nearest
@@ -25,7 +26,7 @@ from winnow.filters import Filter
 from winnow.ports import RetrieveQuery
 from winnow.requests import Readiness
 from winnow.serving.telemetry import POPULARITY_ACTS
-from winnow.types import Candidates, UserState
+from winnow.types import Candidates, Floats, UserState
 from winnow.worker import Upkeep, Worker
 
 Absorb = Callable[[Rows], None]
@@ -34,7 +35,7 @@ MAX_N = 5_000  # candidates in one answer
 
 class RetrievalService:
     """Answers from `sources`, the last resort among them (`trending`) always having enough. `blends` (one per source)
-    say how they come together.
+    say how they come together. With a `part`, only its items are found; of the rest everything is known.
 
     `absorb` are the tables besides the model's that follow the catalogue. Give `changed` every write.
     """
@@ -46,7 +47,9 @@ class RetrievalService:
         absorb: Sequence[Absorb],
         blends: Sequence[Blend],
         worker: Worker,
+        part: Part | None = None,
     ) -> None:
+        self.part = part
         self._catalogue = catalogue
         self._sources = tuple(sources)
         self._names = tuple(source.name for source in sources)
@@ -59,9 +62,21 @@ class RetrievalService:
         self._kept: Callable[[], Model | None] = lambda: None  # that upkeep looked after last; not kept alive by it
         self._changes = 0
         self._size = 0  # rows that every table besides the model's covers
+        self._mine = np.empty(0, np.bool_)  # rows of this part, where there are parts
         self._open = np.empty(0, np.bool_)  # known rows that are available; replaced when that changes
         if len(catalogue):
+            self._claim(np.arange(len(catalogue)))
             self._absorb(np.arange(len(catalogue)))
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        return self._names
+
+    @property
+    def vectors(self) -> Floats:
+        """(rows of the catalogue, d) of the bundle that serves."""
+        model = self._serving()
+        return model.vectors[: model.size]
 
     # ------------------------------------------------------------------------------------------ the port
 
@@ -100,6 +115,7 @@ class RetrievalService:
     def changed(self, rows: Rows) -> None:
         """Rows of the catalogue were written (`winnow.catalogue.Changed`)."""
         self._changes += 1
+        self._claim(rows)
         self._reopen()
         self._upkeep.changed(rows)
 
@@ -109,7 +125,7 @@ class RetrievalService:
 
     def load(self, bundle: RetrievalBundle) -> Model:
         """Put a bundle beside the catalogue; takes seconds, so run it in a thread. The one serving is not touched."""
-        model = Model(bundle, self._catalogue, as_of=self._changes)
+        model = Model(bundle, self._catalogue, as_of=self._changes, part=self.part)
         model.absorb(model.stale())
         return model
 
@@ -148,6 +164,16 @@ class RetrievalService:
 
     def _reopen(self) -> None:
         self._open = self._catalogue.available[: self._known()].copy()
+        if self.part is not None:
+            self._open &= self._mine[: len(self._open)]
+
+    def _claim(self, rows: Rows) -> None:
+        """Note which of these rows are this part's."""
+        if self.part is None or not len(rows):
+            return
+        more = len(self._catalogue) - len(self._mine)
+        self._mine = np.concatenate([self._mine, np.zeros(more, np.bool_)])
+        self._mine[rows] = self.part.mask(self._catalogue.item(row) for row in rows.tolist())
 
     def _ask(self, query: RetrieveQuery) -> Ask:
         if not 1 <= query.n <= MAX_N:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import SettingsConfigDict
 
-from winnow.serving.address import Address
+from services.retrieval.part import Part
+from winnow.errors import InvalidArgument
+from winnow.serving.address import Address, checked
 from winnow.serving.settings import ServingSettings
 from winnow.serving.triton_settings import TritonSettings
 
@@ -27,6 +30,12 @@ class Settings(TritonSettings, ServingSettings):
     retrieval_address: Address = "127.0.0.1:50052"
     retrieval_threads: int = Field(1, ge=1, le=256, description="searches at a time, each on one core")
     retrieval_max_waiting: int = Field(256, ge=1, description="calls at once before more are refused")
+    retrieval_shards: str = Field("", description="host:port,… of parts; then this process asks them and has no model")
+    retrieval_shard_budget_ms: float = Field(200.0, gt=0, description="then the answer lacks that part's items")
+    retrieval_shard: str = Field("", description="the part that this process answers for: 0/4 … 3/4, or 0/4:category …")
+    retrieval_gpu: bool = Field(False, description="vectors are searched on the first GPU")
+    milvus_uri: str = Field("", description="http://host:19530 of a Milvus that searches vectors; empty: this process")
+    milvus_token: str = Field("", repr=False, description="user:password or API key of that Milvus")
     retrieval_shares: Mapping[str, float] = {
         "tower": 0.5,
         "sequence": 0.2,
@@ -49,6 +58,31 @@ class Settings(TritonSettings, ServingSettings):
     sequence_decay: float = Field(0.5, gt=0, le=1, description="what the next older act counts")
     item_to_item_acts: int = Field(20, ge=1, le=50, description="newest acts whose companions are proposed")
     item_to_item_decay: float = Field(0.9, gt=0, le=1, description="what the next older act counts")
+
+    @field_validator("retrieval_shard")
+    @classmethod
+    def _a_part(cls, value: str) -> str:
+        if value:
+            try:
+                Part.parse(value)
+            except InvalidArgument as wrong:
+                raise PydanticCustomError("part", "{why}", {"why": wrong.detail}) from wrong
+        return value
+
+    @field_validator("retrieval_shards")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        return ",".join(checked(address.strip()) for address in value.split(",")) if value else value
+
+    @property
+    def part(self) -> Part | None:
+        return Part.parse(self.retrieval_shard) if self.retrieval_shard else None
+
+    @property
+    def shard_addresses(self) -> dict[str, str]:
+        """`host:port` by the name that an answer calls a part that did not."""
+        addresses = self.retrieval_shards.split(",") if self.retrieval_shards else []
+        return {f"shard-{n}": address for n, address in enumerate(addresses)}
 
     @property
     def registry_uri(self) -> str:

@@ -111,7 +111,7 @@ def plain(shop: Shop, query: RankQuery, person: tuple[npt.NDArray[np.int64], Flo
         "user_numbers": user_numbers,
         "item_ids": item_ids,
         "item_numbers": item_numbers,
-        "candidates": candidate_numbers(query.candidates, bundle.facts["candidates"]),
+        "candidates": candidate_numbers(query.candidates, bundle.facts["candidates"], user),
     }
     return OnnxModel(bundle.file("plain.onnx")).run(inputs)["heads"]
 

@@ -1,4 +1,4 @@
-"""Slopes and shifts that make probabilities true, and the measures that say so."""
+"""Slopes, shifts and corners that make probabilities true, and the measures that say so."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scipy.special import expit
 from sklearn.metrics import log_loss as reference_log_loss
 from sklearn.metrics import roc_auc_score
 
-from training.calibration import Calibration, fit_calibration
+from training.calibration import KINDS, Calibration, Kind, fit_calibration
 from training.metrics import auc, calibration_error, list_ndcg, log_loss
 
 TRUE = Calibration((1.0, 0.7, 1.3), (0.0, 0.4, -0.2))
@@ -31,9 +31,10 @@ def distorted(logits: np.ndarray) -> np.ndarray:
     return (logits * 2.5 + [3.0, -1.0, 1.0]).astype(np.float32)
 
 
-def test_calibration_makes_all_three_heads_truer_on_rows_it_has_not_seen() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_calibration_makes_all_three_heads_truer_on_rows_it_has_not_seen(kind: Kind) -> None:
     logits, *labels = draw(60_000, seed=1)
-    fitted = fit_calibration(distorted(logits), *labels, SCALE)
+    fitted = fit_calibration(distorted(logits), *labels, SCALE, kind)
     logits, *labels = draw(60_000, seed=2)
     before, after = (c.heads(distorted(logits), SCALE) for c in (Calibration(), fitted))
     for head, happened in enumerate(labels):
@@ -50,16 +51,39 @@ def test_the_truth_is_found_again() -> None:
     assert fitted.shifts == pytest.approx(TRUE.shifts, abs=0.12)
 
 
-def test_calibration_never_turns_an_order_around() -> None:
-    logits, click, convert, value = draw(5_000, seed=4)
-    fitted = fit_calibration(-logits, click, convert, value, SCALE)
-    assert min(fitted.slopes) > 0
+@pytest.mark.parametrize("direction", [1, -1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_calibration_never_turns_an_order_around(kind: Kind, direction: int) -> None:
+    """Also where predictions are the wrong way round, and beyond all that was seen; rows that differ stay apart."""
+    logits, *labels = draw(5_000, seed=4)
+    fitted = fit_calibration(direction * logits, *labels, SCALE, kind)
+    steps = np.linspace(-30.0, 30.0, 2_000)
+    for head in range(3):
+        assert (np.diff(fitted.line(head)(steps)) > 0).all()
 
 
-def test_without_anything_to_learn_from_nothing_changes() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_anything_to_learn_from_nothing_changes(kind: Kind) -> None:
     nothing = np.zeros(50, np.bool_)
     logits = np.zeros((50, 3), np.float32)
-    assert fit_calibration(logits, nothing, nothing, nothing.astype(np.float32), SCALE) == Calibration()
+    assert fit_calibration(logits, nothing, nothing, nothing.astype(np.float32), SCALE, kind) == Calibration()
+
+
+def test_corners_follow_an_error_that_no_slope_mends() -> None:
+    """Unlikely rows are believed far too likely, likely ones are right."""
+    errors = {}
+    for kind in KINDS:
+        logits, *labels = draw(50_000, seed=7)
+        fitted = fit_calibration(bent(logits), *labels, SCALE, kind)
+        logits, *labels = draw(50_000, seed=8)
+        heads = fitted.heads(bent(logits), SCALE)
+        errors[kind] = [calibration_error(heads[:, head], happened) for head, happened in enumerate(labels)]
+    assert errors["isotonic"][0] < 0.6 * errors["platt"][0]
+    assert all(corner < 1.1 * line for corner, line in zip(errors["isotonic"], errors["platt"], strict=True))
+
+
+def bent(logits: np.ndarray) -> np.ndarray:
+    return np.maximum(logits, 0.2 * logits - 1.5).astype(np.float32)
 
 
 def test_auc_and_log_loss_are_the_textbook_ones() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.counting_retrieval import CountingRetrieval
 from tests.homes import SMALL, small_home
+from tests.training.shops import shop
 from tests.training.worlds import START_S, Killed, ShuffledRetrieval, colour_world, dataset_of
 from training import impressions
 from training.dataset import Dataset, load
@@ -24,6 +25,7 @@ from training.ranker_schemas import fit_schemas, item_views
 from training.split import Split, split
 from winnow.acts import CODES
 from winnow.errors import FailedPrecondition
+from winnow.features import ACTED
 
 SETTINGS = ImpressionSettings(candidates=40, top=4, negatives=12, batch=16)
 
@@ -62,6 +64,7 @@ def test_whole_lists_for_calibration_include_those_without_a_right_answer(built:
     assert 0 < lists.listed.mean() < 1
     assert np.diff(lists.starts).max() == SETTINGS.candidates
     log_rank = built.facts["candidates"].index("log_rank")
+    assert not set(ACTED) & set(built.facts["candidates"]), "nobody acts on the same thing again"
     assert np.allclose(np.expm1(lists.candidates[: lists.starts[1], log_rank]), np.arange(lists.starts[1]), atol=1e-3)
 
 
@@ -217,3 +220,24 @@ async def test_logged_requests_are_lists_of_their_own(tmp_path: Path) -> None:
     cut = dataset.acts.at[parts.rank].min()
     assert all(moment.at >= cut - 1200 for moment in moments(dataset, parts).rank)
     assert datetime.fromtimestamp(cut, UTC) > datetime.fromtimestamp(START_S, UTC) + timedelta(hours=20)
+
+
+async def test_where_people_buy_again_the_ranker_is_told_what_they_bought(tmp_path: Path) -> None:
+    """As a state of that moment has it: the basket that is the answer is not in it."""
+    dataset = load(shop(tmp_path / "home", people=10, baskets=3))
+    parts = split(dataset, "serve")
+    retrieval = CountingRetrieval(dataset, parts.train, tmp_path / "bundle")
+    found = await build(
+        dataset, parts, retrieval, retrieval.bundle, tmp_path / "lists", replace(SETTINGS, candidates=60)
+    )
+    names, lists = found.facts["candidates"], found.calibrate
+    assert tuple(names[-3:]) == ACTED
+    asked = moments(dataset, parts).calibrate
+    assert len(lists) == len(asked)
+    for n, moment in enumerate(asked):
+        rows = slice(lists.starts[n], lists.starts[n + 1])
+        ids = dataset.item_ids[lists.item[rows]]
+        history = moment.state(dataset).history.item_ids.tolist()
+        told = np.expm1(lists.candidates[rows, names.index("acted:count")])
+        assert np.allclose(told, [history.count(item_id) for item_id in ids], atol=1e-4)
+    assert (lists.candidates[:, -3:] > 0).any(axis=0).all()

@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit
+from typer.testing import CliRunner
 
+from cli.main import app
 from services.ranking.bundle import load as load_for_serving
 from tests.training.worlds import ShuffledRetrieval, colour_world
 from training import train_ranking
 from training.impressions import Impressions, build
 from training.lists import ImpressionSettings
 from training.loop import LoopSettings
+from training.models.rankers import RANKERS
 from training.ranking_loss import LossWeights, list_loss, loss_of
 from training.split import split
 from training.train_ranking import RankingSettings, fit_ranker, logits_of, train
@@ -37,22 +40,49 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Impressions:
     dataset = colour_world(path / "home", people=120, acts=24)
     parts = split(dataset, "serve")
     retrieval = ShuffledRetrieval(dataset, parts.train, path / "bundle")
-    settings = ImpressionSettings(candidates=60, top=4, negatives=16)
-    return asyncio.run(build(dataset, parts, retrieval, retrieval.bundle, path / "lists", settings))
+    asked = ImpressionSettings(candidates=60, top=4, negatives=16)
+    return asyncio.run(build(dataset, parts, retrieval, retrieval.bundle, path / "lists", asked))
+
+
+KINDS = {
+    "dlrm": QUICK,
+    "dcn_v2": replace(QUICK, model="dcn_v2"),
+    "deepfm": replace(QUICK, model="deepfm", calibration="isotonic"),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def settings(request: pytest.FixtureRequest) -> RankingSettings:
+    return KINDS[request.param]
 
 
 @pytest.fixture(scope="module")
-def bundle(lists: Impressions, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    found = train(lists, QUICK, tmp_path_factory.mktemp("bundles"))
+def bundle(settings: RankingSettings, lists: Impressions, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    found = train(lists, settings, tmp_path_factory.mktemp("bundles"))
     assert found is not None
     return found
+
+
+def test_every_ranker_is_tried() -> None:
+    assert set(KINDS) == set(RANKERS)
 
 
 def test_the_ranker_finds_the_answer_that_retrieval_cannot_see(bundle: Bundle) -> None:
     metrics = bundle.metrics
     assert metrics["ndcg_at_10"] > 2 * metrics["ndcg_at_10_retrieval"]
     assert metrics["auc_click"] > 0.8
-    assert metrics["auc_convert"] > metrics["auc_click"], "whether it converts is visible too: the number's parity"
+
+
+def test_whether_it_converts_is_visible_too(bundle: Bundle, lists: Impressions) -> None:
+    """Items of even numbers convert, others do not, and nothing but their ids says so."""
+    some = lists.calibrate
+    of = np.repeat(np.arange(len(some)), np.diff(some.starts))
+    inputs = {"user_ids": some.user_ids[of], "user_numbers": some.user_numbers[of], "candidates": some.candidates}
+    inputs |= {"item_ids": lists.item_ids[some.item], "item_numbers": lists.item_numbers[some.item]}
+    click, convert, _ = OnnxModel(bundle.file("plain.onnx")).run(inputs)["heads"].T
+    given = convert / click
+    assert given[some.item % 2 == 0].mean() > 1.5 * given[some.item % 2 == 1].mean()
+    assert some.convert[some.item % 2 == 1].sum() == 0
 
 
 def test_every_head_is_calibrated_on_lists_it_was_not_fitted_on(bundle: Bundle) -> None:
@@ -60,11 +90,21 @@ def test_every_head_is_calibrated_on_lists_it_was_not_fitted_on(bundle: Bundle) 
     for head in ("click", "convert", "value"):
         assert metrics[f"ece_{head}"] < 0.7 * metrics[f"mean_{head}"]
         assert metrics[f"ece_{head}"] < 1.1 * metrics[f"ece_{head}_before"]
+        assert 0 < metrics[f"ece_{head}.popularity_low"] < 1
+
+
+def test_the_ranker_beats_a_constant(bundle: Bundle) -> None:
+    metrics = bundle.metrics
+    for head in ("click", "convert"):
+        share = metrics[f"mean_{head}"]
+        constant = -share * np.log(share) - (1 - share) * np.log1p(-share)
+        assert metrics[f"log_loss_{head}"] < 0.9 * constant
 
 
 def test_the_bundle_is_one_that_serving_takes(bundle: Bundle, lists: Impressions) -> None:
     loaded = load_for_serving(open_bundle(bundle.path, "ranking"), InProcess())
     assert loaded.id == bundle.id == bundle.path.name
+    assert bundle.facts["model"] in RANKERS
     assert loaded.candidates == tuple(lists.facts["candidates"])
     check_samples(bundle.file("samples.npz"), {"plain": OnnxModel(bundle.file("plain.onnx"))})
     assert bundle.facts["retrieval"] == lists.facts["retrieval"]
@@ -92,10 +132,11 @@ def test_thinned_lists_still_teach_the_base_rate(lists: Impressions) -> None:
     assert np.average(rank.click) > 2 * np.average(rank.click, weights=rank.weight)
 
 
+@pytest.mark.parametrize("settings", ["dlrm"], indirect=True)
 def test_a_killed_training_goes_on_and_leaves_the_same_bundle(
-    bundle: Bundle, lists: Impressions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: RankingSettings, bundle: Bundle, lists: Impressions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop = replace(QUICK.loop, checkpoint=tmp_path / "ranking.ckpt", checkpoint_every_s=0.0)
+    loop = replace(settings.loop, checkpoint=tmp_path / "ranking.ckpt", checkpoint_every_s=0.0)
     calls = 0
 
     def killed(*arguments: object) -> torch.Tensor:
@@ -108,17 +149,22 @@ def test_a_killed_training_goes_on_and_leaves_the_same_bundle(
     with monkeypatch.context() as patched:
         patched.setattr(train_ranking, "loss_of", killed)
         with pytest.raises(KeyboardInterrupt):
-            train(lists, replace(QUICK, loop=loop), tmp_path / "bundles")
+            train(lists, replace(settings, loop=loop), tmp_path / "bundles")
     assert not list((tmp_path / "bundles").glob("*")) if (tmp_path / "bundles").exists() else True
-    resumed = train(lists, replace(QUICK, loop=loop), tmp_path / "bundles")
+    resumed = train(lists, replace(settings, loop=loop), tmp_path / "bundles")
     assert resumed is not None
     assert resumed.id == bundle.id
 
 
-def test_another_seed_gives_another_bundle(bundle: Bundle, lists: Impressions, tmp_path: Path) -> None:
-    other = train(lists, replace(QUICK, loop=replace(QUICK.loop, epochs=1, seed=1)), tmp_path)
-    assert other is not None
-    assert other.id != bundle.id
+@pytest.mark.parametrize("name", RANKERS)
+def test_a_seed_decides_the_weights(name: str, lists: Impressions) -> None:
+    weights = []
+    for seed in (0, 0, 1):
+        loop = replace(QUICK.loop, epochs=1, seed=seed)
+        weights.append(fit_ranker(lists, replace(QUICK, model=name, loop=loop, moments=512)).state_dict())
+    one, same, other = weights
+    assert all(torch.equal(one[key], same[key]) for key in one)
+    assert not torch.equal(one["first.weight"], other["first.weight"])
 
 
 def test_padding_a_list_changes_neither_its_loss_nor_its_neighbours() -> None:
@@ -164,3 +210,10 @@ def test_small_batches_and_many_epochs_that_were_asked_for_stay() -> None:
     small = RankingSettings(loop=LoopSettings(epochs=30), moments=8, least_steps=300)
     assert train_ranking.paced(small, 1_000) == small
     assert train_ranking.paced(QUICK, 10) == QUICK
+
+
+@pytest.mark.parametrize(("kind", "option"), [("ranking", "--model"), ("retrieval", "--fusion")])
+def test_a_model_that_there_is_not_is_refused_before_any_work(kind: str, option: str, tmp_path: Path) -> None:
+    refused = CliRunner().invoke(app, ["train", kind, "--home", str(tmp_path / "nowhere"), option, "perceptron"])
+    assert refused.exit_code == 2
+    assert not (tmp_path / "nowhere").exists()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.training.shops import MONTHS, shop
+from training.baselines import Bought
 from training.past import Past
 from training.replay import (
     BOUGHT,
@@ -16,7 +17,6 @@ from training.replay import (
     NEVER,
     POPULARITY,
     RETRAINED,
-    Bought,
     Month,
     answers,
     asked_in,

@@ -22,8 +22,9 @@ from training.refresh import made_again, refresh
 from training.retrieval_bundle import Trained
 from training.split import Split, split
 from training.train_retrieval import Probe, RetrievalSettings, fit_towers, gain, train
-from training.vector_index import write_index
+from training.vector_index import described, write_index
 from winnow.artifacts import Bundle, file_hashes, open_bundle
+from winnow.errors import InvalidArgument
 from winnow.features import ItemView, UserView
 from winnow.inference import InProcess
 from winnow.types import HISTORY, Context, Floats, Item, Person, UserState
@@ -132,9 +133,11 @@ def test_serving_takes_the_bundle_and_its_vectors_are_the_towers(bundle: Bundle,
     assert np.allclose(serving.item(known), loaded.vectors[loaded.item_ids.index("i7")], atol=1e-5)
     assert bundle.facts["index"] == {
         "kind": "flat",
+        "asked": "auto",
         "recall_at_100": 1.0,
         "bytes_per_item": bundle.facts["index"]["bytes_per_item"],
     }
+    assert described(bundle)["ms"] > 0
 
 
 @pytest.mark.parametrize("colour", range(3))
@@ -258,6 +261,21 @@ def test_vectors_in_clusters_are_searched_in_few_cells(tmp_path: Path, monkeypat
     assert found["kind"] == "ivf"
     assert found["recall_at_100"] >= 0.99
     assert found["bytes_per_item"] > 512
+
+
+@pytest.mark.parametrize(("kind", "most"), [("ivf_pq", 300), ("hnsw", 900)])
+def test_a_kind_that_is_asked_for_is_built_and_looks_as_far_as_it_must(tmp_path: Path, kind: str, most: int) -> None:
+    rng = np.random.default_rng(0)
+    centres = unit(rng.standard_normal((12, 128), np.float32))
+    vectors = unit(np.repeat(centres, 100, axis=0) + 0.05 * rng.standard_normal((1_200, 128), np.float32))
+    people = unit(centres + 0.05 * rng.standard_normal((12, 128), np.float32))
+    found = write_index(tmp_path, vectors, people, asked=kind)
+    assert (found["kind"], found["asked"]) == (kind, kind)
+    assert found["recall_at_100"] >= 0.98
+    assert found["bytes_per_item"] < most
+    assert write_index(tmp_path, vectors, people, asked=kind) == found
+    with pytest.raises(InvalidArgument, match="no index 'faster'"):
+        write_index(tmp_path, vectors, people, asked="faster")
 
 
 def test_vectors_without_clusters_are_compared_in_half_precision(

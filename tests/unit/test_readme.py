@@ -111,7 +111,10 @@ def test_operating_tells_every_setting_and_every_metric() -> None:
     assert {
         name for name in metrics if f"`{name.removeprefix('winnow_')}" not in told.replace("`winnow_", "`")
     } == set()
-    assert set(re.findall(r"`(WINNOW_[A-Z_]+)`", told)) - settings == {"WINNOW_DATA"}
+    assert set(re.findall(r"`(WINNOW_[A-Z_]+)`", told)) - settings == {
+        "WINNOW_DATA",
+        "WINNOW_INDEX",
+    }  # of the command line
 
 
 def test_no_page_names_a_place_that_only_one_machine_has() -> None:

@@ -130,9 +130,12 @@ def events(world: World) -> Iterator[pl.DataFrame]:
     bought = np.isin(kind, (1, 2))
     value = np.where(bought, prices(world)[item], np.where(kind == 3, stars, np.nan))
     at = np.sort(random.random(world.events)) * SPAN_S + START_S
-    frame = pl.DataFrame({"n": np.arange(world.events), "person": person, "item": item, "occurred_at": at.round(3)})
-    return one(
-        frame.with_columns(pl.Series("value", value).fill_nan(None), pl.Series("type", KINDS[kind])).select(
+    numbers = {"n": np.arange(world.events), "person": person, "item": item, "kind": kind, "value": value}
+    for part in one(
+        pl.DataFrame({**numbers, "occurred_at": at.round(3)})
+    ):  # texts of a chunk at a time take less memory
+        yield part.with_columns(pl.col("value").fill_nan(None), type=pl.Series(KINDS[part["kind"].to_numpy()])).select(
+            "row",
             pl.format("e{}", "n").alias("event_id"),
             "type",
             pl.format("u{}", "person").alias("user_id"),
@@ -140,7 +143,6 @@ def events(world: World) -> Iterator[pl.DataFrame]:
             "occurred_at",
             "value",
         )
-    )
 
 
 def choices(world: World, random: np.random.Generator) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:

@@ -68,11 +68,16 @@ class Towers:
 
     `user` is a module with the inputs of a bundle's user tower (docs/bundles.md): `ids` (b, W), `history` (b, 50, d) item
     vectors with the newest act last, `history_types`, `history_values` (b, 50) → (b, d). A place with type 0 is padding.
-    It may ignore all but `history` and `history_types`. An item without a vector (unknown, new) has the zero vector.
+    It may ignore all but `history` and `history_types`; `user_schema` encodes `ids` for one that reads them. An item
+    without a vector (unknown, new) has the zero vector, unless `item` makes one of what is known of it: a module
+    `ids` (n, W), `numbers` (n, D) → (n, d), by `item_schema`. A zero query says nothing: serving then proposes nothing.
     """
 
     vectors: Floats  # (N, d)
     user: nn.Module
+    user_schema: Schema | None = None
+    item: nn.Module | None = None
+    item_schema: Schema | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +92,11 @@ class Table:
 
 @runtime_checkable
 class Model(Protocol):
-    """Made from its settings (a frozen dataclass, every field with a default) and a seed: `Ease(EaseSettings(), seed=0)`."""
+    """Made from its settings (a frozen dataclass, every field with a default) and a seed: `Ease(EaseSettings(), seed=0)`;
+    by name: `training.models.catalogue.make`."""
 
     name: ClassVar[str]
+    settings_type: ClassVar[type[Any]]
     space: ClassVar[Mapping[str, BaseDistribution]]  # what a search may vary: fields of the settings
     settings: Any
     seed: int

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.models.fusion import Fusion
 from winnow.features import Schema
 from winnow.types import HISTORY
 
@@ -26,6 +27,9 @@ DIM = 128
 BLOCKED = -1e9  # finite: a row of -inf makes softmax NaN
 HOTTEST, COLDEST = 0.02, 0.5  # bounds of the temperature
 USER_ID, ITEM_ID = "user_id", "item_id"
+METADATA = "metadata"
+MODALITY_OF = {ITEM_ID: "id", "item_tokens": "text"}
+MODALITIES = (*MODALITY_OF.values(), METADATA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class TowerSizes:
     bare_users: float = 0.3  # share of the sequences that know nothing but the history: no id, no traits, no moment
     temperature: float = 0.07  # to start from
     mask_seen: bool = True  # items of a person's own window are no negatives for them
+    fusion: str = ""  # how id, text and metadata of an item become one (`training.models.fusion.MIXES`); "": their sum
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -73,6 +78,32 @@ class ItemTower(nn.Module):
         for table, columns in zip(self.tables, self.columns, strict=True):
             x = x + mean_of(table, ids[:, columns], self.training)
         return F.normalize(x + self.mix(x), dim=-1)
+
+
+class FusedItemTower(ItemTower):
+    """The same signature, but the id, the words and the rest are modalities that are mixed, and may be missing: an id that
+    training did not know, an item without words, or one of no category and brand."""
+
+    def __init__(self, schema: Schema, sizes: TowerSizes) -> None:
+        super().__init__(schema, sizes)
+        self.kinds = [MODALITY_OF.get(feature.name, METADATA) for feature in schema.categorical]
+        self.known = [
+            schema.vocabularies[f.vocabulary].buckets if f.name == ITEM_ID else 0 for f in schema.categorical
+        ]  # rows up to here say nothing of this very item
+        self.fusion = Fusion(dict.fromkeys(MODALITIES, sizes.dim), sizes.dim, sizes.fusion)
+
+    def forward(self, ids: Tensor, numbers: Tensor) -> Tensor:
+        vectors = dict.fromkeys(MODALITIES, torch.zeros_like(self.numbers(numbers))) | {METADATA: self.numbers(numbers)}
+        present = dict.fromkeys(MODALITIES, torch.zeros_like(ids[:, 0], dtype=torch.bool))
+        for kind, known, table, columns in zip(self.kinds, self.known, self.tables, self.columns, strict=True):
+            vectors[kind] = vectors[kind] + mean_of(table, ids[:, columns], self.training)
+            present[kind] = present[kind] | (ids[:, columns] > known).any(1)
+        x = self.fusion(vectors, torch.stack([present[name] for name in MODALITIES], dim=1))
+        return F.normalize(x + self.mix(x), dim=-1)
+
+
+def item_tower(schema: Schema, sizes: TowerSizes) -> ItemTower:
+    return FusedItemTower(schema, sizes) if sizes.fusion else ItemTower(schema, sizes)
 
 
 def mean_of(table: nn.Embedding, ids: Tensor, training: bool) -> Tensor:
@@ -196,7 +227,7 @@ class TwoTower(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes = sizes
-        self.item = ItemTower(item_schema, sizes)
+        self.item = item_tower(item_schema, sizes)
         self.user = UserTower(user_schema, event_types, sizes)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(sizes.temperature)))
         self.id_column = _column(item_schema, ITEM_ID)

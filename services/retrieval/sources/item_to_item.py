@@ -11,7 +11,8 @@ from services.retrieval.model import Model, weights_of
 
 @dataclass(frozen=True)
 class ItemToItem:
-    """Reads the newest `acts` acts; each older one counts `decay` times the next."""
+    """Reads the newest `acts` acts; each older one counts `decay` times the next. A bundle whose table is a model's own
+    says how that one is read."""
 
     acts: int = 20
     decay: float = 0.9
@@ -21,6 +22,7 @@ class ItemToItem:
         return [self._propose(model, ask) for ask in asks]
 
     def _propose(self, model: Model, ask: Ask) -> Found:
-        newest = ask.history[-self.acts :]
-        rows, scores = model.neighbours(model.bundle.together, newest, weights_of(len(newest), self.decay))
+        reading = model.bundle.reading or self
+        newest = ask.history[-reading.acts :]
+        rows, scores = model.neighbours(model.bundle.together, newest, weights_of(len(newest), reading.decay))
         return scored(ask, rows, scores)

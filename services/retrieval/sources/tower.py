@@ -17,19 +17,23 @@ class Tower:
 
 
 def nearest(model: Model, vectors: Floats, asks: Sequence[Ask]) -> list[Found]:
-    """Per ask the allowed rows nearest to its vector (b, d); scores are cosines, for every row there is."""
-    found: list[Found | None] = [None] * len(asks)
+    """Per ask the allowed rows nearest to its vector (b, d); scores are inner products, for every row there is. A zero
+    vector says nothing, so it finds nothing (docs/bundles.md)."""
+    found = [Found()] * len(asks)
     for places in sharing_a_mask(asks):
+        places = [place for place in places if vectors[place].any()]
+        if not places:
+            continue
         n = max(asks[place].n for place in places)
         without = [asks[place].without for place in places]
         _, rows = model.bundle.index.search(vectors[places], n, asks[places[0]].mask, without)
         for place, near in zip(places, rows, strict=True):
-            found[place] = Found(near[near >= 0][: asks[place].n], cosine(model, vectors[place]))
-    return [one for one in found if one is not None]
+            found[place] = Found(near[near >= 0][: asks[place].n], product(model, vectors[place]))
+    return found
 
 
-def cosine(model: Model, vector: Floats) -> Score:
-    """The inner product of one vector with any row's; both have norm 1."""
+def product(model: Model, vector: Floats) -> Score:
+    """The inner product of one vector with any row's: a cosine where both have norm 1, as the two towers' have."""
     table = model.vectors
     return lambda rows: table.take(rows, axis=0) @ vector
 

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench import rankers
 from bench.kernels import Finder, Scorer, time_steps
 from tests.bundles import make_items, tiny_ranking_bundle, tiny_retrieval_bundle
+from training.models.rankers import RANKERS
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +37,11 @@ def test_the_search_is_asked_with_what_the_tower_answers(tmp_path: Path) -> None
     assert scores.shape == rows.shape == (1, 300)
     expected = steps["user_tower"](2)["vector"] @ finder.index.reconstruct(int(rows[0, 0]))  # type: ignore[index]
     assert scores[0, 0] == pytest.approx(float(expected[0]), abs=1e-5)
+
+
+def test_every_ranker_is_timed_over_the_same_candidates(tmp_path: Path) -> None:
+    found = rankers.measure(tiny_ranking_bundle(tmp_path, make_items(60)), seconds=0.1, n=30, table=50)
+    assert {name.split()[0] for name in found} == set(RANKERS)
+    assert len(found) == len(RANKERS) * len(rankers.TOPS)
+    assert all(0 < gather < rank for gather, rank in found.values())
+    assert rankers.FIRST in rankers.table_of(found)

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = [
     *("demo", "trace", "up", "status", "down", "test", "check", "evaluate", "replay", "bench", "drill", "fuzz"),
+    *("bench-peers", "bench-scale", "capacity"),
     *("cluster-check", "images", "sbom", "audit"),
     *("setup", "format", "proto", "lock", "clean"),
 ]
@@ -45,6 +46,9 @@ def test_make_alone_prints_every_command_with_one_line_of_help() -> None:
         (["evaluate", "DATA=ml-1m"], "-m cli evaluate --data ml-1m"),
         (["trace", "USER=405"], "-m cli trace --user 405"),
         (["bench"], "-m cli bench"),
+        (["bench-peers"], "-m bench.peers --data ml-100k"),
+        (["bench-scale"], "-m bench.scale"),
+        (["capacity", "QPS=500"], "-m bench.capacity --qps 500"),
         (["test"], "-m pytest -n 2 --dist loadfile"),
     ],
 )

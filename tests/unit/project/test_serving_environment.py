@@ -20,6 +20,8 @@ own = {module.__file__ for name, module in sys.modules.items() if name.startswit
 print(json.dumps(sorted(filter(None, own))))
 """
 SERVICES = ["gateway", "feature", "retrieval", "ranking", "explanation"]
+ON_DEMAND = {"retrieval": {"milvus"}}
+"""Extras without which a service runs: what they bring is imported where settings ask for it, and only there."""
 OFFLINE = {
     *("torch", "feast", "pandas", "polars", "duckdb", "scipy", "scikit-learn", "matplotlib", "pyspark"),
     *("mlflow", "onnx", "onnxscript", "pytest", "mypy", "grpcio-tools"),
@@ -78,9 +80,15 @@ def test_whatever_a_service_imports_is_installed_with_it(service: str) -> None:
     assert len(files) > 30
     owners = packages_distributions()
     foreign = {name: owners[name] for file in files for name in imported(Path(file)) if name in owners}
-    installed = closure(distribution("winnow"), frozenset({service})) | {"winnow"}
+    extras = frozenset({service} | ON_DEMAND.get(service, set()))
+    installed = closure(distribution("winnow"), extras) | {"winnow"}
     missing = {name for name, of in foreign.items() if not {canonicalize_name(one) for one in of} & installed}
     assert missing == set()
+
+
+def test_what_is_on_demand_is_not_imported_before() -> None:
+    asked = "import sys, services.retrieval.__main__; sys.exit('pymilvus' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", asked], timeout=120).returncode == 0
 
 
 def imported(file: Path) -> set[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,8 +17,9 @@ from tests.events import features, parts
 from tests.homes import event_lists, small_home
 from training.dataset import load
 from winnow.errors import FailedPrecondition
+from winnow.features import ACTED, UserView, candidate_names, candidate_numbers
 from winnow.seen import fingerprints
-from winnow.types import Event, EventType, Person, UserState
+from winnow.types import Candidates, Context, Event, EventType, Person, UserState, strings
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,16 @@ def test_training_sees_before_each_act_what_the_service_answered_then(empty_shop
         row = int(dataset.acts.user[index])
         assert dataset.people[row] == person_of(event)
         assert parts(dataset.state(row, index)) == parts(answer)
+        assert acted(dataset.state(row, index), event).tobytes() == acted(answer, event).tobytes()
         assert dataset.state(row, index).watermark <= answer.watermark
+
+
+def acted(state: UserState, event: Event) -> npt.NDArray[np.float32]:
+    """What a ranker would be told of items that the person may have acted on, at the moment of an event."""
+    asked = strings(["i1", "i2", "i3", "i4", "never heard of", "i5"])
+    candidates = Candidates(asked, np.zeros(6, np.uint32), np.zeros((6, 0), np.float32), ())
+    view = UserView(state, Context(at=event.occurred_at), {}.get)
+    return candidate_numbers(candidates, candidate_names((), ACTED), view)
 
 
 def test_a_home_is_served_by_one_process_at_a_time(empty_shop: Path) -> None:

@@ -131,6 +131,15 @@ SPOILED: dict[str, tuple[Callable[[Bundle], Bundle], str]] = {
     "neighbours without scores": (save("together_scores.npy", lambda a: a[:, 1:]), "together_scores.npy"),
     "another history": (lambda bundle: resealed(bundle, history=20), "history of 20"),
     "no value scale": (lambda bundle: resealed(bundle, value_std=0), "value_std"),
+    "a table read by more acts than are kept": (
+        lambda bundle: resealed(bundle, together={"acts": 51, "decay": 1.0}),
+        "facts.together",
+    ),
+    "a table read with a decay of nothing": (
+        lambda bundle: resealed(bundle, together={"acts": 5, "decay": 0}),
+        "facts.together",
+    ),
+    "a table read without a decay": (lambda bundle: resealed(bundle, together={"acts": 5}), "KeyError"),
     "more items than rows": (lambda bundle: resealed(bundle, items=51), "51 distinct ids"),
     "facts of a wrong type": (lambda bundle: resealed(bundle, dim=None), "TypeError"),
 }

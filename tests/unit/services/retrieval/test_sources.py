@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.retrieval.ask import Ask, first
-from services.retrieval.bundle import Neighbours, load
+from services.retrieval.bundle import Neighbours, Reading, load
 from services.retrieval.model import Model
 from services.retrieval.sources.again import Again
 from services.retrieval.sources.fresh import Fresh
@@ -72,6 +72,23 @@ def test_item_to_item_reads_more_of_the_history(model: Model, catalogue: Catalog
     [found] = ItemToItem(acts=3, decay=0.5).propose(model, [ask(catalogue, "i30", "i4", "i8", "i8")])
     assert ids(catalogue, found.rows) == ["i7", "i3"]
     np.testing.assert_allclose(found.score(catalogue.rows(["i7", "i3", "i29"])), [1.5, 0.25, 0.0])
+
+
+def test_a_models_own_table_is_read_as_the_bundle_says(model: Model, catalogue: Catalogue) -> None:
+    own = Model(replace(model.bundle, reading=Reading(acts=3, decay=0.5)), catalogue)
+    own.absorb(own.stale())
+    asked = ask(catalogue, "i30", "i4", "i8", "i8")
+    for acts, decay in ((20, 0.9), (1, 1.0)):
+        [found] = ItemToItem(acts, decay).propose(own, [asked])
+        np.testing.assert_allclose(found.score(catalogue.rows(["i7", "i3", "i29"])), [1.5, 0.25, 0.0])
+
+
+def test_a_query_of_zeros_finds_nothing_and_takes_nothing_from_the_others(model: Model, catalogue: Catalogue) -> None:
+    vectors = model.vectors[[3, 3, 3]].copy()
+    vectors[1] = 0.0
+    found = nearest(model, vectors, [ask(catalogue, n=5) for _ in range(3)])
+    assert [len(one.rows) for one in found] == [5, 0, 5]
+    assert found[1].score(np.arange(N)).tolist() == [0.0] * N
 
 
 def test_neighbours_that_are_not_allowed_are_left_out_but_keep_their_score(model: Model, catalogue: Catalogue) -> None:

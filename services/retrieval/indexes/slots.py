@@ -7,8 +7,10 @@ next bundle. So row numbers stay the catalogue's, whatever order the bundle's in
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,26 @@ import numpy.typing as npt
 from winnow.catalogue import Mask, Rows
 
 Packed = npt.NDArray[np.uint8]  # one bit per slot, little-endian: what FAISS's bitmap selector reads
-NOBODY = np.empty(0, np.int64)
+NO_ROWS = np.empty(0, np.int64)
+FEW = 32  # a mask that lets less than one row in so many through is read row by row, not slot by slot
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The slots that one search may return: a bit per slot, and how many are set."""
+
+    bits: Packed
+    count: int
+
+    @cached_property
+    def slots(self) -> Rows:
+        """(count,) the selected slots, rising."""
+        return np.flatnonzero(self.open)
+
+    @property
+    def open(self) -> Mask:
+        """(at least as many as there are slots,) bool."""
+        return np.unpackbits(self.bits, bitorder="little").view(np.bool_)
 
 
 class Slots:
@@ -26,7 +47,7 @@ class Slots:
         self.row_of = np.full(slots, -1, np.int64)
         self.of_row = np.empty(0, np.int64)
         self._version = 0
-        self._cached: tuple[Mask | None, int, Packed, int] | None = None
+        self._cached: tuple[Mask | None, int, Selection] | None = None
 
     def bind(self, slots: Rows, rows: Rows) -> None:
         """Give these slots these rows; slots that held the rows before are dead."""
@@ -44,34 +65,48 @@ class Slots:
         """The slots from `first` on were appended for these rows."""
         self.bind(np.arange(first, first + len(rows)), rows)
 
-    def selection(self, mask: Mask | None, without: Rows) -> tuple[Packed, int]:
-        """One bit per slot that holds a row where `mask` (row-wise; None: any) holds, not in `without` (distinct);
-        and how many bits are set. The bits of the last mask are kept: most requests share one."""
-        bits, count = self._base(mask)
-        slots = self.of_row[without[without < len(self.of_row)]]
-        slots = slots[slots >= 0]
-        if not len(slots):
-            return bits, count
-        bits = bits.copy()
-        place, bit = slots >> 3, np.left_shift(1, slots & 7).astype(np.uint8)
-        count -= int(np.count_nonzero(bits[place] & bit))
-        np.bitwise_and.at(bits, place, ~bit)
-        return bits, count
+    def drop(self, rows: Rows) -> None:
+        """These rows have no slot any more; rows that had none are left as they are."""
+        slots = self.held(rows)
+        self.of_row[self.row_of[slots]] = -1
+        self.row_of[slots] = -1
+        self._version += 1
 
-    def _base(self, mask: Mask | None) -> tuple[Packed, int]:
+    def held(self, rows: Rows) -> Rows:
+        """The slots of those of these rows that have one."""
+        slots = self.of_row[rows[rows < len(self.of_row)]]
+        return slots[slots >= 0]
+
+    def selection(self, mask: Mask | None, without: Rows) -> Selection:
+        """The slots that hold a row where `mask` (row-wise; None: any) holds, not in `without` (distinct). That of the
+        last mask is kept: most requests share one."""
+        base = self._base(mask)
+        slots = self.held(without)
+        if not len(slots):
+            return base
+        bits = base.bits.copy()
+        place, bit = slots >> 3, np.left_shift(1, slots & 7).astype(np.uint8)
+        count = base.count - int(np.count_nonzero(bits[place] & bit))
+        np.bitwise_and.at(bits, place, ~bit)
+        return Selection(bits, count)
+
+    def _base(self, mask: Mask | None) -> Selection:
         cached = self._cached
         if cached is not None and cached[0] is mask and cached[1] == self._version:
-            return cached[2], cached[3]
+            return cached[2]
         version = self._version
         if mask is None:
             open_slots = self.row_of >= 0
+        elif np.count_nonzero(mask) * FEW < len(mask):
+            open_slots = np.zeros(len(self.row_of), np.bool_)
+            open_slots[self.held(np.flatnonzero(mask))] = True
         else:
             padded = np.zeros(max(len(mask), len(self.of_row)) + 1, np.bool_)  # the last place stands for row -1
             padded[: len(mask)] = mask
             open_slots = padded[self.row_of]
-        bits, count = np.packbits(open_slots, bitorder="little"), int(np.count_nonzero(open_slots))
-        self._cached = (mask, version, bits, count)
-        return bits, count
+        base = Selection(np.packbits(open_slots, bitorder="little"), int(np.count_nonzero(open_slots)))
+        self._cached = (mask, version, base)
+        return base
 
 
 class ReadersWriter:
@@ -113,3 +148,11 @@ def grown(column: Rows, size: int) -> Rows:
     if size <= len(column):
         return column
     return np.concatenate([column, np.full(size - len(column), -1, np.int64)])
+
+
+def alike(selections: Sequence[Selection]) -> list[list[int]]:
+    """Places of selections grouped, so that those that are one and the same share one search."""
+    groups: dict[int, list[int]] = {}
+    for place, selection in enumerate(selections):
+        groups.setdefault(id(selection), []).append(place)
+    return list(groups.values())

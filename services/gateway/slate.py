@@ -1,0 +1,106 @@
+"""What a page can be made of besides the best scores: stages that reorder candidates so that a list is varied.
+
+Each takes an order (rows of the candidates, best first) and columns, and gives an order back; those that choose look at
+the first `POOL` candidates and let the others follow as they came. `vectors` (n, d) have norm 1: their inner product is
+the likeness of two items. Scores are brought to one scale, 0 to 1, so that a strength means the same for every objective.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from winnow.catalogue import Mask, Rows
+from winnow.types import Floats
+
+POOL = 200  # candidates that a stage chooses from
+DUPLICATE = 0.95  # cosine from which two items are the same thing twice
+RIDGE = 1e-6  # what an item that is one of the chosen again still adds
+
+
+def without_duplicates(order: Rows, vectors: Floats, most: float = DUPLICATE, pool: int = POOL) -> Rows:
+    """The order with near-duplicates of earlier items moved behind everything: nothing is lost where a list is short."""
+    head = order[:pool]
+    alike = vectors[head] @ vectors[head].T > most
+    kept = np.ones(len(head), np.bool_)
+    for place in np.flatnonzero(np.triu(alike, 1).any(0)):
+        kept[place] = not (alike[place, :place] & kept[:place]).any()
+    return np.concatenate([head[kept], order[pool:], head[~kept]])
+
+
+def mmr(order: Rows, scores: Floats, vectors: Floats, n: int, strength: float, pool: int = POOL) -> Rows:
+    """`n` items by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): each next one has the best of
+    (1 - strength) × score - strength × its likeness to the most alike item chosen before."""
+    head = order[:pool]
+    worth, own = (1.0 - strength) * unit(scores[head]), vectors[head]
+    nearest = np.zeros(len(head), np.float32)
+    chosen: list[int] = []
+    for _ in range(min(n, len(head))):
+        best = int(np.argmax(worth - strength * nearest))
+        chosen.append(best)
+        worth[best] = -np.inf
+        nearest = np.maximum(nearest, own @ own[best])
+    return first_chosen(order, head, chosen)
+
+
+def dpp(order: Rows, scores: Floats, vectors: Floats, n: int, strength: float, pool: int = POOL) -> Rows:
+    """`n` items that are a likely set of a determinantal point process, found greedily (Chen et al., NeurIPS 2018): each
+    next one has the best of (1 - strength) × score + strength × log of what it adds to the volume that the chosen span."""
+    head = order[:pool]
+    worth, own = (1.0 - strength) * unit(scores[head]), vectors[head].astype(np.float64)
+    spanned = np.zeros((min(n, len(head)), len(head)))
+    added = np.full(len(head), 1.0 + RIDGE)
+    chosen: list[int] = []
+    for step in range(len(spanned)):
+        best = int(np.argmax(worth + strength * np.log(added)))
+        chosen.append(best)
+        worth[best] = -np.inf
+        likeness = (1.0 + own @ own[best]) / 2.0  # 0 to 1, and as a matrix still positive semi-definite
+        spanned[step] = (likeness - spanned[:step, best] @ spanned[:step]) / np.sqrt(added[best])
+        added = np.maximum(added - spanned[step] ** 2, RIDGE)
+    return first_chosen(order, head, chosen)
+
+
+def capped(order: Rows, group: Rows, most: int) -> Rows:
+    """Items of a group beyond its first `most` stand behind everybody's first; then come the next `most` of each, and so
+    on. `group` is per candidate, -1 where it has none. A page lacks nothing: the others still follow."""
+    own = group[order]
+    place = np.argsort(own, kind="stable")
+    nth = np.empty(len(order), np.int64)
+    nth[place] = np.arange(len(order)) - np.searchsorted(own[place], own[place], "left")
+    return order[np.argsort(np.where(own < 0, 0, nth // most), kind="stable")]
+
+
+def freshened(order: Rows, scores: Floats, young: Floats, strength: float) -> Rows:
+    """Ordered by score + strength × youth (n,), which is 1 for what is new and falls towards 0 with age."""
+    return order[np.argsort(-(unit(scores[order]) + strength * young[order]), kind="stable")]
+
+
+def with_share(order: Rows, marked: Mask, share: float) -> Rows:
+    """The order in which, of the first m items, at least floor(share × m) are marked ones (new items, say) as long as
+    there are any: each is lifted to the last place that keeps the promise, and no higher than it stood. Pages of one
+    order cut anywhere keep it, too."""
+    if share <= 0.0 or not len(order):
+        return order
+    own = np.flatnonzero(marked[order])
+    latest = np.ceil(np.arange(1, len(own) + 1) / share - 1e-9) - 1
+    slots = np.minimum(own, latest).astype(np.int64)
+    made = np.empty_like(order)
+    taken = np.zeros(len(order), np.bool_)
+    taken[slots] = True
+    made[slots], made[~taken] = order[own], order[~marked[order]]
+    return made
+
+
+def unit(scores: Floats) -> npt.NDArray[np.float64]:
+    """Scores on the scale 0 (worst) to 1 (best); all 1 where they are equal."""
+    values = scores.astype(np.float64)
+    spread = float(np.ptp(values)) if len(values) else 0.0
+    return (values - values.min()) / spread if spread else np.ones(len(values))
+
+
+def first_chosen(order: Rows, head: Rows, chosen: list[int]) -> Rows:
+    """The chosen of the head, its others, the rest of the order."""
+    others = np.ones(len(head), np.bool_)
+    others[chosen] = False
+    return np.concatenate([head[chosen], head[others], order[len(head) :]])
