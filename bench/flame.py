@@ -53,6 +53,9 @@ OUTER = (
 )
 """Frames that every stack of a thread begins with: they say nothing of a request."""
 
+WAITING = ("Condition.wait threading.py", "Event.wait threading.py", "wait selectors.py")
+"""Where a thread sleeps: seen now and then as if it ran."""
+
 Stack = tuple[str, ...]
 
 
@@ -82,7 +85,7 @@ def stacks_of(lines: Iterable[str], process: str = "") -> Iterator[tuple[Stack, 
         frames = [frame_of(frame) for frame in path.split(";")]
         while frames and frames[0].partition(" ")[0] in OUTER:
             frames.pop(0)
-        if frames and samples.isdecimal():
+        if frames and frames[-1] not in WAITING and samples.isdecimal():
             yield (*([process] if process else ()), *frames), int(samples)
 
 

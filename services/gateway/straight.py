@@ -1,12 +1,14 @@
 """The short way of the one request that is asked most: `POST /v1/recommendations` with a plain JSON body.
 
 It reads the body, checks it by the same model, asks the port and answers; a quarter of a millisecond that the framework
-spends on what this route does not use (dependencies, forms, exit stacks) is saved. Whatever is unusual, a body in parts,
+spends on what this route does not use (dependencies, forms, exit stacks) is saved. Whatever is unusual,
 another content type, JSON that is refused or a field that is wrong, goes on to the application as if nothing had been read:
 there is one place that says what is wrong with a request. Plain ASGI, innermost of the middleware.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import orjson
 from fastapi import Request
@@ -39,13 +41,15 @@ class Straight:
         if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST" or not plain(scope):
             await self._app(scope, receive, send)
             return
+        taken: list[Message] = []
         try:
-            message = await receive()
+            while not taken or taken[-1].get("more_body", False):
+                taken.append(await receive())
         except HTTPException as late:  # or too large: for the application to say
             await self._app(scope, raising(late), send)
             return
-        if (request := request_of(message)) is None:
-            await self._app(scope, again(message, receive), send)
+        if (request := request_of(taken)) is None:
+            await self._app(scope, again(taken, receive), send)
             return
         scope["route"] = self._own_route()
         try:
@@ -70,19 +74,20 @@ def plain(scope: Scope) -> bool:
     return [value for name, value in scope["headers"] if name == CONTENT_TYPE] == [JSON]
 
 
-def request_of(message: Message) -> RecommendRequest | None:
-    """The request in a body that came whole; None where anything about it is not plainly right."""
-    if message["type"] != "http.request" or message.get("more_body", False):
+def request_of(messages: Sequence[Message]) -> RecommendRequest | None:
+    """The request in a body; None where anything about it is not plainly right."""
+    if any(message["type"] != "http.request" for message in messages):  # the client left
         return None
+    body = b"".join([message.get("body", b"") for message in messages])
     try:
-        return RecommendIn.model_validate(orjson.loads(message.get("body", b""))).word()
+        return RecommendIn.model_validate(orjson.loads(body)).word()
     except (orjson.JSONDecodeError, ValidationError, WinnowError):
         return None
 
 
-def again(message: Message, receive: Receive) -> Receive:
-    """`receive` as it was before this message was taken from it."""
-    waiting = [message]
+def again(taken: Sequence[Message], receive: Receive) -> Receive:
+    """`receive` as it was before these messages were taken from it."""
+    waiting = [*reversed(taken)]
 
     async def replaying() -> Message:
         return waiting.pop() if waiting else await receive()

@@ -15,6 +15,7 @@ RAW = [
     "<module> (a.py:1);recommend (services/gateway/recommender.py:92);rank (services/ranking/service.py:90) 30",
     "<module> (a.py:1);recommend (services/gateway/recommender.py:97);explain <x> (services/explanation/service.py:3) 10",
     "Thread._bootstrap (threading.py:1);_worker (concurrent/futures/thread.py:81) 500",
+    "ends (winnow/worker.py:1);Event.wait (threading.py:1);Condition.wait (threading.py:9) 500",
     "no samples",
 ]
 

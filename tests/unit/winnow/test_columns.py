@@ -27,6 +27,7 @@ def test_ids_that_the_catalogue_named_come_back_as_their_rows(catalogue: Catalog
     assert ids.tolist() == ["i7", "i3", "i3", "i49"]
     assert catalogue.rows(ids) is rows
     assert catalogue.rows(ids.copy()).tolist() == catalogue.rows(ids.tolist()).tolist() == [7, 3, 3, 49]
+    assert catalogue.rows(["i1", "nothing"]).tolist() == [1, -1], "while others are remembered"
     for column in (ids, rows):
         with pytest.raises(ValueError, match="read-only"):
             column[0] = column[1]  # else the rows would be another's

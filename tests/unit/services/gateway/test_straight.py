@@ -85,11 +85,16 @@ def test_whatever_is_in_a_body_both_ways_say_the_same(body: dict[str, Any]) -> N
     asyncio.run(both())
 
 
-def test_the_common_request_is_taken_and_a_body_in_parts_is_not() -> None:
-    whole = {"type": "http.request", "body": b'{"user_id": "u"}'}
-    assert request_of(whole) is not None, "else this file compares one way with itself"
-    assert request_of({**whole, "more_body": True}) is None
-    assert request_of({"type": "http.disconnect"}) is None
+def test_the_common_request_is_taken_and_one_whose_client_left_is_not() -> None:
+    parts = [{"type": "http.request", "body": part, "more_body": True} for part in (b'{"user_id"', b': "u"}')]
+    assert request_of(parts) is not None, "else this file compares one way with itself"
+    assert request_of([parts[0], {"type": "http.disconnect"}]) is None
+
+
+async def test_the_common_request_does_not_meet_the_framework(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.gateway.rest.answer_json", None)  # what the framework's route answers by
+    assert (await ask(b'{"user_id": "u"}', PLAIN))[0] == 200
+    assert (await ask(b'{"user_id": "u"}', OTHER))[0] == 500
 
 
 @pytest.mark.parametrize("trouble", [Unavailable("gone"), DiskFull("full"), ZeroDivisionError("a bug")])
