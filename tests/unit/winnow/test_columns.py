@@ -9,8 +9,8 @@ import pytest
 
 from tests.bundles import SOURCES, make_items, make_user
 from winnow.catalogue import Catalogue
-from winnow.features import candidate_names, candidate_numbers
-from winnow.types import Candidates, strings
+from winnow.features import UserView, candidate_names, candidate_numbers
+from winnow.types import Candidates, Context, strings
 from winnow.wire import types as wire
 
 
@@ -53,7 +53,8 @@ def test_numbers_of_candidates_are_the_same_by_blocks_and_by_columns() -> None:
     scores = rng.random((30, len(SOURCES)), np.float32)
     candidates = Candidates(strings([f"i{n}" for n in range(30)]), bits, scores, SOURCES)
     names = candidate_names(SOURCES)
-    blocks, columns = candidate_numbers(candidates, names), candidate_numbers(candidates, [*names])
+    nobody = UserView(make_user("u"), Context(), lambda _: None)
+    blocks, columns = (candidate_numbers(candidates, some, nobody) for some in (names, [*names]))
     assert blocks.dtype == columns.dtype == np.float32
     assert np.array_equal(blocks, columns)
     assert np.array_equal(blocks[:, 1 + len(SOURCES)], bits & 1)
