@@ -107,7 +107,7 @@ def test_a_rollback_holds_until_somebody_says_otherwise(home: Path) -> None:
 
 
 def test_a_refresh_that_is_worse_is_refused_and_the_champion_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(path: Path, dataset: Dataset, known: Sequences, k: int) -> None:
+    def nothing(path: Path, dataset: Dataset, known: Sequences, k: int, own: None) -> None:
         """A bug: tables that hold no neighbour."""
         for name in ("follows", "together"):
             np.save(path / f"{name}_rows.npy", np.full((len(dataset.items), k), -1, np.int32))

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = [
     *("demo", "trace", "up", "status", "down", "test", "check", "evaluate", "replay", "bench", "drill", "fuzz"),
-    *("bench-peers", "bench-scale", "capacity"),
+    *("bench-peers", "bench-scale", "bench-vectors", "capacity"),
     *("cluster-check", "images", "sbom", "audit"),
     *("setup", "format", "proto", "lock", "clean"),
 ]
@@ -19,7 +19,7 @@ COMMANDS = [
 
 def outside() -> dict[str, str]:
     """The environment of somebody who types a command, even when these tests run under make themselves."""
-    ours = {"CI", "DATA", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "ONCE"}
+    ours = {"ARGS", "CI", "DATA", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "ONCE", "QPS"}
     return {name: value for name, value in os.environ.items() if name not in ours}
 
 
@@ -48,6 +48,7 @@ def test_make_alone_prints_every_command_with_one_line_of_help() -> None:
         (["bench"], "-m cli bench"),
         (["bench-peers"], "-m bench.peers --data ml-100k"),
         (["bench-scale"], "-m bench.scale"),
+        (["bench-vectors"], "-m bench.vectors --plot docs/recall-latency.svg"),
         (["capacity", "QPS=500"], "-m bench.capacity --qps 500"),
         (["test"], "-m pytest -n 2 --dist loadfile"),
     ],
