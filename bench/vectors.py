@@ -31,6 +31,7 @@ from winnow.catalogue import Mask, Rows
 from winnow.types import Floats
 
 OUT = Path("build/bench-vectors.json")
+WIDE = 160  # columns that the table needs
 PLOT = Path("docs/recall-latency.svg")
 DIM = 128
 CATEGORIES, ITEMS_PER_CLUSTER = 64, 250
@@ -284,7 +285,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.out.with_suffix(".machine.json").write_text(json.dumps(machine(), indent=1) + "\n", encoding="utf-8")
     if arguments.plot:
         plot(bench, arguments.kinds, arguments.plot)
-    console.print(table(bench, arguments.kinds))
+    wide = Console(width=max(console.width, WIDE))  # a table that is cut says nothing, in a log least of all
+    wide.print(table(bench, arguments.kinds))
     for aim in AIMS:
         if (value := bench.figures.values.get(aim.name)) is not None:
             console.print(f"{aim.name} {value:.4g}, aim {aim}: {'met' if aim.met(value) else '[red]not met[/]'}")
