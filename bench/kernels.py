@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from services.retrieval.indexes.cells import farther
 from winnow.artifacts import Bundle
-from winnow.features import Schema
+from winnow.encoding import Schema
 from winnow.inference import OnnxModel, largest_difference
 from winnow.types import HISTORY
 

@@ -21,7 +21,7 @@ from bench.kernels import TABLE, TURNS, Step, time_steps
 from training.models.ranker import TOP, Inputs, Range, Ranker, Regularisation, Top
 from training.models.rankers import RANKERS
 from winnow.artifacts import Bundle, open_bundle
-from winnow.features import Schema
+from winnow.encoding import Schema
 from winnow.inference import OnnxModel
 
 CANDIDATES = (500, 1_000)

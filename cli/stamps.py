@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-LEARNS = ("training/**/*.py", "winnow/features.py", "winnow/acts.py", "winnow/types.py", "services/retrieval/**/*.py")
+LEARNS = (
+    "training/**/*.py",
+    "winnow/*features.py",
+    "winnow/encoding.py",
+    "winnow/acts.py",
+    "winnow/types.py",
+    "services/retrieval/**/*.py",
+)
 """The code that decides what a model becomes: another release trains again."""
 
 

@@ -20,21 +20,10 @@ import pyarrow.parquet as pq
 from tests.graphs import DIM, EMBEDDING, HIDDEN, Ranker, item_tower, user_tower
 from training.vector_index import built, saved
 from winnow.artifacts import Bundle, seal, write_vocabularies
+from winnow.candidate_features import candidate_names
 from winnow.drift import Reference
-from winnow.features import (
-    ITEM_TOWER,
-    RANKER_ITEM,
-    RANKER_USER,
-    USER_TOWER,
-    ItemStats,
-    ItemView,
-    Schema,
-    UserView,
-    candidate_names,
-    fit_scales,
-    fit_vocabularies,
-    item_digest,
-)
+from winnow.encoding import Schema, fit_scales, fit_vocabularies
+from winnow.features import ITEM_TOWER, RANKER_ITEM, RANKER_USER, USER_TOWER, ItemStats, ItemView, UserView, item_digest
 from winnow.inference import OnnxModel
 from winnow.types import HISTORY, Context, EventType, History, Item, Person, UserState, strings
 

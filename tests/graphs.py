@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from winnow.features import Schema
+from winnow.encoding import Schema
 from winnow.types import HISTORY
 
 DIM, EMBEDDING, HIDDEN = 128, 64, 512

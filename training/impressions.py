@@ -30,8 +30,8 @@ from training.moments import Moment, moments
 from training.ranker_schemas import RankerSchemas, fit_schemas, item_views
 from training.split import Split
 from winnow.artifacts import Bundle, write_vocabularies
+from winnow.encoding import Schema, Vocabulary
 from winnow.errors import FailedPrecondition
-from winnow.features import Schema, Vocabulary
 from winnow.ports import Retrieval
 from winnow.types import Floats
 

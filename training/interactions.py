@@ -8,7 +8,8 @@ from training.dataset import Dataset
 from training.models.contract import Interactions, Side
 from training.sequences import DISMISS
 from training.split import Mask
-from winnow.features import Ints, ItemView, Schema, fit_scales, fit_vocabularies
+from winnow.encoding import Schema, fit_scales, fit_vocabularies
+from winnow.features import Ints, ItemView
 
 ITEM_SIDE = ("item_categories", "item_brand", "item_tokens", "item_log_price", "item_has_price")
 

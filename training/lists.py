@@ -13,8 +13,10 @@ import numpy.typing as npt
 from training.dataset import Dataset, Rows
 from training.moments import Moment
 from winnow.artifacts import Bundle
+from winnow.candidate_features import ACTED, candidate_names, candidate_numbers
+from winnow.encoding import Schema
 from winnow.errors import FailedPrecondition
-from winnow.features import ACTED, CLOCK, Schema, UserView, candidate_names, candidate_numbers
+from winnow.features import CLOCK, UserView
 from winnow.ports import Retrieval, RetrieveQuery
 from winnow.types import Candidates, Floats, Strings
 

@@ -21,7 +21,8 @@ from training.retrieval_bundle import Trained, write_bundle
 from training.sequences import Sequences, Values, person_facts
 from training.split import Mask
 from winnow.artifacts import Bundle
-from winnow.features import ItemView, Schema, Vocabulary
+from winnow.encoding import Schema, Vocabulary
+from winnow.features import ItemView
 
 ITEM_ID = "item_id"
 BY_ID = (ITEM_ID, "item_has_price")  # no graph without numbers: servers of models want one column at least

@@ -12,20 +12,8 @@ import pyarrow.parquet as pq
 from training.dataset import Dataset
 from training.moments import Moment
 from winnow.artifacts import Bundle
-from winnow.features import (
-    CLOCK,
-    FEATURES,
-    NO_STATS,
-    RANKER_ITEM,
-    RANKER_USER,
-    ItemStats,
-    ItemView,
-    Schema,
-    UserView,
-    Vocabulary,
-    fit_scales,
-    fit_vocabularies,
-)
+from winnow.encoding import Schema, Vocabulary, fit_scales, fit_vocabularies
+from winnow.features import CLOCK, FEATURES, NO_STATS, RANKER_ITEM, RANKER_USER, ItemStats, ItemView, UserView
 
 ALWAYS = frozenset({"item_id", "item_log_count", "user_id", "user_log_events"})  # no side is ever without columns
 LEAST_ACTS = 3  # an item acted on less often shares its embedding with others like it

@@ -14,7 +14,7 @@ from training.impressions import Impressions
 from training.lists import Lists
 from training.metrics import auc, calibration_error, list_ndcg, log_loss
 from training.split import Mask
-from winnow.features import Schema
+from winnow.encoding import Schema
 from winnow.types import HEADS
 
 K = 10

@@ -33,8 +33,9 @@ from training.split import Mask
 from training.vector_index import AUTO, write_index
 from winnow.acts import TYPES
 from winnow.artifacts import REFRESH_OF, TOGETHER, Bundle, file_hashes, seal
+from winnow.encoding import Schema
 from winnow.errors import FailedPrecondition
-from winnow.features import Ints, ItemView, Schema, item_digest
+from winnow.features import Ints, ItemView, item_digest
 from winnow.inference import OnnxModel
 from winnow.types import HISTORY, Floats
 

@@ -34,7 +34,8 @@ from training.sequences import Sequences
 from training.vector_index import AUTO, write_index
 from winnow.acts import TYPES
 from winnow.artifacts import TOGETHER, Bundle, seal, write_vocabularies
-from winnow.features import Ints, Schema
+from winnow.encoding import Schema
+from winnow.features import Ints
 from winnow.inference import OnnxModel
 from winnow.types import HISTORY, Floats
 

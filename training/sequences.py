@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from training.dataset import Dataset
 from winnow.acts import CODES, Acts
-from winnow.features import CLOCK, DAY_S, Ints, Schema, UserView
+from winnow.encoding import Schema
+from winnow.features import CLOCK, DAY_S, Ints, UserView
 from winnow.types import HISTORY, Context, EventType, Floats, UserState
 
 Mask = npt.NDArray[np.bool_]

@@ -27,17 +27,8 @@ from training.split import Split, split
 from training.vector_index import AUTO
 from winnow.acts import TYPES
 from winnow.artifacts import Bundle
-from winnow.features import (
-    CLOCK,
-    ITEM_TOWER,
-    USER_TOWER,
-    Ints,
-    ItemView,
-    Schema,
-    Vocabulary,
-    fit_scales,
-    fit_vocabularies,
-)
+from winnow.encoding import Schema, Vocabulary, fit_scales, fit_vocabularies
+from winnow.features import CLOCK, ITEM_TOWER, USER_TOWER, Ints, ItemView
 from winnow.types import Floats
 
 RARE_TOKENS = 2  # a word of fewer items shares a hash bucket, which trains the buckets for words still to come

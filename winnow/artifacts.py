@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from winnow.encoding import Vocabulary
 from winnow.errors import BundleRefused
-from winnow.features import Vocabulary
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # raised when an older release could not read a newer bundle

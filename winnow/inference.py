@@ -22,8 +22,8 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from winnow.artifacts import Bundle
+from winnow.encoding import Schema
 from winnow.errors import BundleRefused
-from winnow.features import Schema
 from winnow.serving.backends import ONNX, asked
 
 Arrays = Mapping[str, npt.NDArray[Any]]

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from services.ranking.drift import SCORE, arranged
 from winnow.artifacts import Bundle
 from winnow.drift import Reference
+from winnow.encoding import Schema
 from winnow.errors import BundleRefused
-from winnow.features import ItemStats, Schema
+from winnow.features import ItemStats
 from winnow.inference import Model, ModelHost, check_samples, check_tables
 from winnow.types import HEADS
 
@@ -30,7 +31,7 @@ class RankingBundle:
     user_net: Model
     item_net: Model
     cross: Model
-    candidates: tuple[str, ...]  # columns for `winnow.features.candidate_numbers`
+    candidates: tuple[str, ...]  # columns for `winnow.candidate_features.candidate_numbers`
     item_vectors: int
     embedding: int
     hidden: int

@@ -18,9 +18,10 @@ import numpy.typing as npt
 from services.ranking.bundle import RankingBundle
 from services.ranking.drift import SHOWN, Drift
 from services.ranking.item_states import ItemStates
+from winnow.candidate_features import candidate_numbers
 from winnow.catalogue import Catalogue, Rows
 from winnow.errors import FailedPrecondition, InvalidArgument
-from winnow.features import UserView, candidate_numbers
+from winnow.features import UserView
 from winnow.ports import RankQuery
 from winnow.requests import Readiness
 from winnow.types import HEADS, Floats, Predictions

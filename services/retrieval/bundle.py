@@ -17,8 +17,9 @@ from services.retrieval.indexes.stored import read_index
 from services.retrieval.part import Part
 from winnow.artifacts import TOGETHER, Bundle
 from winnow.catalogue import Mask
+from winnow.encoding import Schema
 from winnow.errors import BundleRefused
-from winnow.features import Ints, Schema
+from winnow.features import Ints
 from winnow.inference import Model, ModelHost, check_samples, check_tables
 from winnow.types import HISTORY, Floats
 

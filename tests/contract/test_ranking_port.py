@@ -16,8 +16,10 @@ import pytest
 from tests.bundles import SOURCES, STATS_AT, make_user
 from tests.retrievals import Shop
 from tests.wirings import over_grpc
+from winnow.candidate_features import candidate_numbers
+from winnow.encoding import Schema, Values
 from winnow.errors import InvalidArgument
-from winnow.features import NO_STATS, ItemStats, ItemView, Schema, UserView, Values, candidate_numbers
+from winnow.features import NO_STATS, ItemStats, ItemView, UserView
 from winnow.inference import OnnxModel
 from winnow.ports import Ranking, RankQuery
 from winnow.served import vector_of

@@ -17,7 +17,8 @@ from tests.bundles import make_items, make_views
 from training.export import export
 from training.models.fusion import MIXES, Fusion
 from training.models.two_tower import ItemTower, TowerSizes, item_tower
-from winnow.features import ITEM_TOWER, Schema, fit_scales, fit_vocabularies
+from winnow.encoding import Schema, fit_scales, fit_vocabularies
+from winnow.features import ITEM_TOWER
 
 WIDTHS = {"text": 16, "image": 12, "metadata": 5}
 KINDS, EACH, STEPS = 6, 20, 120

@@ -24,8 +24,8 @@ from training.moments import moments
 from training.ranker_schemas import fit_schemas, item_views
 from training.split import Split, split
 from winnow.acts import CODES
+from winnow.candidate_features import ACTED
 from winnow.errors import FailedPrecondition
-from winnow.features import ACTED
 
 SETTINGS = ImpressionSettings(candidates=40, top=4, negatives=12, batch=16)
 

@@ -16,16 +16,9 @@ from training.models import dcn_v2
 from training.models.dcn_v2 import DcnV2
 from training.models.ranker import Inputs, Range, Ranker, Regularisation, forgotten, starts
 from training.models.rankers import RANKERS
-from winnow.features import (
-    RANKER_ITEM,
-    RANKER_USER,
-    ItemView,
-    Schema,
-    UserView,
-    candidate_names,
-    fit_scales,
-    fit_vocabularies,
-)
+from winnow.candidate_features import candidate_names
+from winnow.encoding import Schema, fit_scales, fit_vocabularies
+from winnow.features import RANKER_ITEM, RANKER_USER, ItemView, UserView
 from winnow.inference import OnnxModel, check_tables
 from winnow.types import Context, Item
 

@@ -15,7 +15,8 @@ from training.sequences import Sequences, Values, person_facts
 from training.split import split
 from training.train_retrieval import schemas_of
 from winnow.acts import TYPES
-from winnow.features import Schema, UserView
+from winnow.encoding import Schema
+from winnow.features import UserView
 from winnow.types import HISTORY, Context
 
 

@@ -22,7 +22,8 @@ from training.models.losses import bpr, bpr_max, gbce, scored, softmax, warp
 from training.models.sasrec import SasRec, SasRecSettings
 from training.models.sparse import Spread
 from training.models.towers import Encoder, Probe, Reader, held_out
-from winnow.features import Ints, Schema, Vocabulary
+from winnow.encoding import Schema, Vocabulary
+from winnow.features import Ints
 from winnow.types import HISTORY
 
 N, DIM = 12, 4

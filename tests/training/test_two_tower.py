@@ -11,7 +11,8 @@ from tests.bundles import make_items, make_views
 from training.export import export
 from training.models.two_tower import TowerSizes, TwoTower, log_inclusion, sampled_softmax, windows_of
 from training.retrieval_bundle import AXES, HISTORY_AXES
-from winnow.features import ITEM_TOWER, USER_TOWER, Schema, fit_scales, fit_vocabularies
+from winnow.encoding import Schema, fit_scales, fit_vocabularies
+from winnow.features import ITEM_TOWER, USER_TOWER
 from winnow.types import HISTORY
 
 ITEMS = 40

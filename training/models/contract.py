@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from training.cooccurrence import Neighbours
-from winnow.features import Ints, Schema
+from winnow.encoding import Schema
+from winnow.features import Ints
 from winnow.types import HISTORY, Floats
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from training.models.losses import Loss, loss_of
 from training.models.store import Arrays
 from training.models.towers import ITEM_STD, Encoder, Network, TowerModel, TowerSettings, counts_of, loaded, stored
 from training.models.two_tower import mean_of
-from winnow.features import Schema, Vocabulary
+from winnow.encoding import Schema, Vocabulary
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from winnow.features import Schema, Vocabulary
+from winnow.encoding import Schema, Vocabulary
 
 # On ml-1m a top of 256 and 128 beats one of 512 and 256 in AUC and log loss, at 40 % of its cost (training/LOG.md).
 EMBEDDING = 64

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from training.models.graph import Graph
-from winnow.features import Vocabulary
+from winnow.encoding import Vocabulary
 from winnow.types import HISTORY, Floats
 
 FLOAT = 1  # ONNX's number for float32

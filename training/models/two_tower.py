@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.models.fusion import Fusion
-from winnow.features import Schema
+from winnow.encoding import Schema
 from winnow.types import HISTORY
 
 DIM = 128

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bundles import SOURCES, make_user
-from winnow.features import ACTED, UserView, acted_numbers, candidate_names, candidate_numbers, recency
+from winnow.candidate_features import ACTED, acted_numbers, candidate_names, candidate_numbers, recency
+from winnow.features import UserView
 from winnow.types import Candidates, Context, UserState, strings
 
 FIRST = datetime(2025, 6, 1, tzinfo=UTC)  # of make_user's acts, one a day

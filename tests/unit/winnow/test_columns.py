@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tests.bundles import SOURCES, make_items, make_user
+from winnow.candidate_features import candidate_names, candidate_numbers
 from winnow.catalogue import Catalogue
-from winnow.features import UserView, candidate_names, candidate_numbers
+from winnow.features import UserView
 from winnow.types import Candidates, Context, strings
 from winnow.wire import types as wire
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from tests.events import features, parts
 from tests.homes import event_lists, small_home
 from training.dataset import load
+from winnow.candidate_features import ACTED, candidate_names, candidate_numbers
 from winnow.errors import FailedPrecondition
-from winnow.features import ACTED, UserView, candidate_names, candidate_numbers
+from winnow.features import UserView
 from winnow.seen import fingerprints
 from winnow.types import Candidates, Context, Event, EventType, Person, UserState, strings
 
