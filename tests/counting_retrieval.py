@@ -15,18 +15,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests.only_retrieves import OnlyRetrieves
 from training.dataset import Dataset
 from winnow.artifacts import Bundle, seal
 from winnow.features import item_stats
-from winnow.filters import Filter
 from winnow.ports import RetrieveQuery
-from winnow.requests import Readiness
-from winnow.types import Candidates, UserState
+from winnow.types import Candidates
 
 NAMES = ("sequence", "item_to_item", "trending")
 
 
-class CountingRetrieval:
+class CountingRetrieval(OnlyRetrieves):
     """The retrieval port over counts of the acts `train` (a mask) of a data set."""
 
     def __init__(self, dataset: Dataset, train: npt.NDArray[np.bool_], path: Path) -> None:
@@ -64,20 +63,6 @@ class CountingRetrieval:
         best = best[merit[best] >= 0]
         sources = ((scores[best] > 0) << np.arange(3)).sum(axis=1).astype(np.uint32)
         return Candidates(self.item_ids[best], sources, scores[best], NAMES, self.bundle.id)
-
-    # The ranker learns from `retrieve` alone.
-    async def similar(
-        self, item_ids: Sequence[str], n: int, filter: Filter | None = None, exclude: Sequence[str] = ()
-    ) -> Candidates:
-        raise NotImplementedError
-
-    async def trending(
-        self, n: int, user: UserState | None = None, filter: Filter | None = None, exclude: Sequence[str] = ()
-    ) -> Candidates:
-        raise NotImplementedError
-
-    async def ready(self) -> Readiness:
-        return Readiness(True)
 
 
 def write_bundle(path: Path, dataset: Dataset, stats: dict[str, Any], stats_at: float) -> Bundle:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tests.only_retrieves import OnlyRetrieves
 from training.dataset import Dataset
-from winnow.filters import Filter
 from winnow.ports import RankQuery, RetrieveQuery
 from winnow.requests import Readiness
-from winnow.types import Candidates, Predictions, UserState
+from winnow.types import Candidates, Predictions
 
 
-class PopularFirst:
+class PopularFirst(OnlyRetrieves):
     """The retrieval port: all allowed items, what is acted on most first. Keeps what it was asked. `hidden`: how many of
     the most popular items it does not know."""
 
@@ -32,19 +32,6 @@ class PopularFirst:
         return Candidates(
             chosen, np.ones(len(chosen), np.uint32), np.zeros((len(chosen), 1), np.float32), ("all",), "b"
         )
-
-    async def similar(
-        self, item_ids: Sequence[str], n: int, filter: Filter | None = None, exclude: Sequence[str] = ()
-    ) -> Candidates:
-        raise NotImplementedError
-
-    async def trending(
-        self, n: int, user: UserState | None = None, filter: Filter | None = None, exclude: Sequence[str] = ()
-    ) -> Candidates:
-        raise NotImplementedError
-
-    async def ready(self) -> Readiness:
-        return Readiness(True)
 
 
 class ByParity:

@@ -10,14 +10,13 @@ import numpy.typing as npt
 import polars as pl
 
 from tests.counting_retrieval import write_bundle
+from tests.only_retrieves import OnlyRetrieves
 from training.data.source import Source, one
 from training.dataset import Dataset, load
 from training.ingest import ingest_source
 from winnow.features import item_stats
-from winnow.filters import Filter
 from winnow.ports import RetrieveQuery
-from winnow.requests import Readiness
-from winnow.types import Candidates, UserState
+from winnow.types import Candidates
 
 START_S = 1_700_000_000
 COLOURS = ("red", "green", "blue")
@@ -67,7 +66,7 @@ class Killed(Exception):
     """The process ends here."""
 
 
-class ShuffledRetrieval:
+class ShuffledRetrieval(OnlyRetrieves):
     """The retrieval port that knows nothing: all unseen items, in an order drawn per person and place in history.
 
     One source, `noise`, whose scores fall with the place.
@@ -92,17 +91,3 @@ class ShuffledRetrieval:
         chosen = np.random.default_rng(key).permutation(unseen)[: query.n]
         scores = np.linspace(1.0, 0.0, len(chosen), dtype=np.float32)[:, None]
         return Candidates(chosen, np.ones(len(chosen), np.uint32), scores, ("noise",), self.bundle.id)
-
-    # The ranker learns from `retrieve` alone.
-    async def similar(
-        self, item_ids: Sequence[str], n: int, filter: Filter | None = None, exclude: Sequence[str] = ()
-    ) -> Candidates:
-        raise NotImplementedError
-
-    async def trending(
-        self, n: int, user: UserState | None = None, filter: Filter | None = None, exclude: Sequence[str] = ()
-    ) -> Candidates:
-        raise NotImplementedError
-
-    async def ready(self) -> Readiness:
-        return Readiness(True)

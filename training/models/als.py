@@ -9,7 +9,7 @@ factors until the next fit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -22,13 +22,12 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from training.cooccurrence import people_by_items
-from training.models import store
-from training.models.contract import Interactions, Scores, Towers
+from training.models.contract import Interactions, Towers
+from training.models.factors import FactorModel
 from training.models.graph import Graph
-from training.models.queries import popular_first, scores_by
+from training.models.queries import popular_first
 from training.models.served import known_in, save_user_tower, sum_over
 from training.models.ticks import ticks
-from winnow.features import Ints
 from winnow.types import Floats
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class AlsSettings:
     iterations: Annotated[int, Field(ge=1, le=1_000)] = 10
 
 
-class Als:
+class Als(FactorModel):
     name: ClassVar[str] = "als"
     settings_type: ClassVar[type[Any]] = AlsSettings
     space: ClassVar[Mapping[str, BaseDistribution]] = {
@@ -60,9 +59,7 @@ class Als:
     }
 
     def __init__(self, settings: AlsSettings = AlsSettings(), seed: int = 0) -> None:
-        self.settings, self.seed = settings, seed
-        self._vectors: Floats = np.empty((0, settings.factors), np.float32)
-        self._popular: Scores = np.empty(0)
+        super().__init__(settings, seed)
 
     def fit(self, data: Interactions, progress: Progress | None = None) -> Self:
         from implicit.cpu.als import AlternatingLeastSquares  # takes a while to import
@@ -83,19 +80,6 @@ class Als:
         self._vectors = np.asarray(library.item_factors, np.float32)
         self._popular = popular_first(data)
         return self
-
-    def scores(self, histories: Sequence[Ints]) -> Scores:
-        return scores_by(self.serves(), histories, self._popular)
-
-    def save(self, folder: Path) -> None:
-        store.write(folder, self, {"vectors": self._vectors, "popular": self._popular})
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        settings, seed, arrays = store.read(folder, cls, "vectors", "popular")
-        made = cls(settings, seed)
-        made._vectors, made._popular = arrays["vectors"], arrays["popular"]
-        return made
 
     def serves(self) -> Towers:
         return Towers(self._vectors, FoldIn(self._vectors, self.settings.confidence, self.settings.regularization))

@@ -9,7 +9,7 @@ with 1; only an empty history says nothing. A new item has no factors until the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -23,10 +23,10 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from training.cooccurrence import people_by_items
-from training.models import store
-from training.models.contract import Interactions, Scores, Towers
+from training.models.contract import Interactions, Towers
+from training.models.factors import FactorModel
 from training.models.graph import Graph
-from training.models.queries import kept, popular_first, scores_by
+from training.models.queries import kept, popular_first
 from training.models.served import known_in, save_user_tower, sum_over
 from training.models.ticks import ticks
 from winnow.features import Ints
@@ -49,7 +49,7 @@ class BprSettings:
     ridge: Annotated[float, Field(gt=0)] = 1.0
 
 
-class Bpr:
+class Bpr(FactorModel):
     name: ClassVar[str] = "bpr"
     settings_type: ClassVar[type[Any]] = BprSettings
     space: ClassVar[Mapping[str, BaseDistribution]] = {
@@ -59,12 +59,11 @@ class Bpr:
         "iterations": IntDistribution(20, 300, log=True),
         "ridge": FloatDistribution(0.01, 100.0, log=True),
     }
+    arrays: ClassVar[tuple[str, ...]] = ("vectors", "map", "popular")
 
     def __init__(self, settings: BprSettings = BprSettings(), seed: int = 0) -> None:
-        self.settings, self.seed = settings, seed
-        self._vectors: Floats = np.empty((0, settings.factors + 1), np.float32)
-        self._map: Floats = np.empty((0, settings.factors + 1), np.float32)
-        self._popular: Scores = np.empty(0)
+        super().__init__(settings, seed)
+        self._map: Floats = np.empty((0, 0), np.float32)
 
     def fit(self, data: Interactions, progress: Progress | None = None) -> Self:
         from implicit.cpu.bpr import BayesianPersonalizedRanking  # takes a while to import
@@ -86,19 +85,6 @@ class Bpr:
         self._map = nearest_map(means[:, :-1], np.asarray(library.user_factors)[:, :-1], chosen.ridge)
         self._popular = popular_first(data)
         return self
-
-    def scores(self, histories: Sequence[Ints]) -> Scores:
-        return scores_by(self.serves(), histories, self._popular)
-
-    def save(self, folder: Path) -> None:
-        store.write(folder, self, {"vectors": self._vectors, "map": self._map, "popular": self._popular})
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        settings, seed, arrays = store.read(folder, cls, "vectors", "map", "popular")
-        made = cls(settings, seed)
-        made._vectors, made._map, made._popular = arrays["vectors"], arrays["map"], arrays["popular"]
-        return made
 
     def serves(self) -> Towers:
         return Towers(self._vectors, FoldIn(self._map))

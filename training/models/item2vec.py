@@ -7,7 +7,7 @@ last. Scores are cosines with it. A new item has no vector until the next fit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -17,13 +17,12 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from pydantic import Field
 from torch import Tensor, nn
 
-from training.models import store
-from training.models.contract import Interactions, Scores, Towers
+from training.models.contract import Interactions, Towers
+from training.models.factors import FactorModel
 from training.models.graph import Graph
-from training.models.queries import popular_first, scores_by
+from training.models.queries import popular_first
 from training.models.served import known_in, save_user_tower, sum_over
-from winnow.features import Ints
-from winnow.types import HISTORY, Floats
+from winnow.types import HISTORY
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -43,7 +42,7 @@ class Item2VecSettings:
     acts: Annotated[int, Field(ge=1, le=HISTORY)] = 5  # newest acts whose mean is the query
 
 
-class Item2Vec:
+class Item2Vec(FactorModel):
     name: ClassVar[str] = "item2vec"
     settings_type: ClassVar[type[Any]] = Item2VecSettings
     space: ClassVar[Mapping[str, BaseDistribution]] = {
@@ -57,9 +56,7 @@ class Item2Vec:
     }
 
     def __init__(self, settings: Item2VecSettings = Item2VecSettings(), seed: int = 0) -> None:
-        self.settings, self.seed = settings, seed
-        self._vectors: Floats = np.empty((0, settings.dim), np.float32)
-        self._popular: Scores = np.empty(0)
+        super().__init__(settings, seed)
 
     def fit(self, data: Interactions, progress: Progress | None = None) -> Self:
         from gensim.models import Word2Vec  # takes a while to import
@@ -87,19 +84,6 @@ class Item2Vec:
             self._vectors[rows] = found.get_normed_vectors()
         self._popular = popular_first(data)
         return self
-
-    def scores(self, histories: Sequence[Ints]) -> Scores:
-        return scores_by(self.serves(), histories, self._popular)
-
-    def save(self, folder: Path) -> None:
-        store.write(folder, self, {"vectors": self._vectors, "popular": self._popular})
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        settings, seed, arrays = store.read(folder, cls, "vectors", "popular")
-        made = cls(settings, seed)
-        made._vectors, made._popular = arrays["vectors"], arrays["popular"]
-        return made
 
     def serves(self) -> Towers:
         return Towers(self._vectors, NewestMean(self.settings.acts, self.settings.dim))
