@@ -11,6 +11,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 # Threads that wait for others sleep instead of spinning: on a shared machine spinning costs more than it saves.
 export OMP_WAIT_POLICY := PASSIVE
+# What images say to stay small: every process would compile all that it imports, half of what a start takes.
+unexport PYTHONDONTWRITEBYTECODE
 
 DATA ?= ml-100k
 ONCE ?=
@@ -21,6 +23,9 @@ WORKERS ?= 2
 BIN := .venv/bin
 PYTHON := $(BIN)/python
 READY := .venv/.ready
+# What has a core of its own beside mypy, which takes one for a minute.
+BESIDE := $(MAKE) --jobs 2 --output-sync=target
+CHECKS := types lint walls generated
 # All but Feast and Spark, of which a newcomer's first minutes need nothing.
 CORE := .venv/.core
 
@@ -54,11 +59,13 @@ down: core ## stop what `make up` started
 	@$(PYTHON) -m cli down
 
 ##@ Prove it
-.PHONY: test check evaluate replay bench bench-vectors bench-peers bench-scale capacity drill fuzz cluster-check
-test: check packages triton helm ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
+.PHONY: test check evaluate replay bench bench-vectors bench-peers bench-scale bench-gpu capacity drill fuzz cluster-check
+test: setup ## everything: set-up, the checks, every test (ARGS="-k slate" for some)
+	@$(BESIDE) $(CHECKS) packages triton helm
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-check: setup lint types walls generated ## style, types, walls between packages, generated code; no tests
+check: setup ## style, types, walls between packages, generated code; no tests
+	@$(BESIDE) $(CHECKS)
 
 evaluate: core ## ranking quality on DATA against simple baselines, into build/evaluate.json
 	@$(PYTHON) -m cli evaluate --data $(DATA) $(ARGS)
@@ -74,10 +81,13 @@ bench-vectors: core ## every vector index on a million made-up vectors (ARGS="--
 	@$(PYTHON) -m bench.vectors --plot docs/recall-latency.svg $(ARGS)
 
 bench-peers: setup packages ## other recommenders and Feast's server asked the same, into build/bench-peers.json
-	@$(PYTHON) -m bench.peers --data $(DATA) $(ARGS)
+	@$(PYTHON) -m bench.peers --data $(DATA) --plot docs/quality-latency.svg $(ARGS)
 
 bench-scale: core ## growing worlds: time, memory and their exponents, into build/bench-scale.json
 	@$(PYTHON) -m bench.scale $(ARGS)
+
+bench-gpu: core ## training, vector search and models on a graphics card, into build/bench-gpu.json (ARGS="--device cpu" tries the code)
+	@$(PYTHON) -m bench.gpu $(ARGS)
 
 capacity: core ## pods, cores and memory for QPS=20000 requests a second, from measured costs
 	@$(PYTHON) -m bench.capacity --qps $(if $(QPS),$(QPS),20000) $(ARGS)

@@ -96,7 +96,7 @@ def shop_served() -> Iterator[Shop]:
         command = (sys.executable, "-m", "services.feature")
         root = {"PYTHONPATH": str(REPOSITORY.parent)}
         service = Program("feature", command, Path(folder), lambda: current(url, EVENTS), env | root, ready_s=READY_S)
-        with running(redis(Path(folder) / "redis", redis_port), service):
+        with running(redis(Path(folder) / "redis", redis_port)), running(service):
             known = tuple(items_of(segments.whole(items_folder(home), ITEMS)))
             yield Shop(home, url, address, known, tuple(f"u{n}" for n in range(PEOPLE)))
 

@@ -99,7 +99,7 @@ class Scorer:
     people: Sequence[Mapping[str, Array]]
     items: Mapping[str, Array]
     vectors: Array  # (TABLE, I, 64) item_net's output
-    hidden: Array  # (TABLE, 256)
+    hidden: Array  # (TABLE, H)
     candidates: Sequence[Array]  # per turn (largest n, C)
     rows: Sequence[Array]  # per turn (largest n,) rows of the table
 

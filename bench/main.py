@@ -104,7 +104,9 @@ def security(bench: Bench, world: World) -> None:
 def report(bench: Bench, console: Console) -> None:
     about = machine()
     noise = bench.figures.values["run.other_cpu_percent"]
-    console.print(f"\n{about['cpu']}, {about['cores']} cores, {about['memory_gb']} GB; the generator shares them")
+    console.print(
+        f"\n{about['cpu']}, {about['cores']} cores, {about['memory_gb']} GB; the generator shares them; commit {about['commit']}"
+    )
     console.print(f"other programs used {noise:.0f} % of the machine meanwhile")
     show(console, bench.figures.values)
     for fault, times in bench.faults.items():

@@ -1,7 +1,7 @@
 """What a candidate costs by ranker: `python -m bench.rankers BUNDLE [--seconds 20]`, over the schemas of a ranking bundle.
 
 Every ranker is made with random weights, since time does not depend on them, and with the top of the training's default and
-with half of it. All are timed in turn in one process, as `bench.kernels` does, from gathering the items' states to the heads;
+with twice of it. All are timed in turn in one process, as `bench.kernels` does, from gathering the items' states to the heads;
 the person's part is a run per request beside it. The ratio is to DLRM with the default top.
 """
 
@@ -25,7 +25,7 @@ from winnow.encoding import Schema
 from winnow.inference import OnnxModel
 
 CANDIDATES = (500, 1_000)
-TOPS: tuple[Top, ...] = (TOP, (TOP[0] // 2, TOP[1] // 2))
+TOPS: tuple[Top, ...] = (TOP, (2 * TOP[0], 2 * TOP[1]))
 FIRST = f"dlrm {TOP[0]}-{TOP[1]}"
 
 

@@ -40,7 +40,7 @@ TUNERS, PEOPLE, FILTERED = 256, 512, 48  # people whom an index is tuned for, me
 LEFT_OUT = 100  # rows that a person has seen
 SHARES = {"10": 0.1, "1": 0.01, "0_1": 0.001}  # percent that a filter lets through, by chance
 CLUSTERED = 0.01  # and one that lets whole clusters through: what matches lies together, and mostly elsewhere
-WIDTHS = {"nprobe": (4, 8, 16, 32, 64, 128), "efSearch": (32, 64, 128, 256)}
+WIDTHS = {"nprobe": (8, 16, 32, 64, 128, 192, 256), "efSearch": (32, 64, 128, 256)}
 
 AIMS = (
     Aim("vectors.fastest_at_recall_98.p50_ms", 2),

@@ -26,6 +26,7 @@ from winnow.canonical import EVENTS, item_row
 from winnow.errors import Unavailable
 from winnow.features import DAY_S
 from winnow.home import events_folder
+from winnow.image_vectors import unpacked
 from winnow.types import MAX_EVENTS, MAX_ITEMS, Item
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ LANES = 4  # people who act at the same time
 TIMEOUT_S = 60.0
 ASKED_AFTER = timedelta(seconds=90)  # a basket
 AT_ONCE = 10  # items on a page
+WITH_IMAGES = 40  # items of a call that has the widest vectors and stays below the largest body
 
 Row = dict[str, Any]
 """An event as the log keeps it."""
@@ -97,8 +99,9 @@ def changed(past: Past, moment: float, known: dict[str, Item]) -> list[Item]:
 
 
 def put(client: httpx.Client, items: Sequence[Item], told: Told) -> None:
-    for first in range(0, len(items), MAX_ITEMS):
-        some = [plain(item_row(item)) for item in items[first : first + MAX_ITEMS]]
+    at_most = WITH_IMAGES if any(item.image_vector for item in items) else MAX_ITEMS
+    for first in range(0, len(items), at_most):
+        some = [plain(item_row(item)) for item in items[first : first + at_most]]
         posted(client, "/v1/items:batch", {"items": some})
         told.items += len(some)
 
@@ -142,7 +145,8 @@ def plain(row: Row) -> Row:
     """A row of a canonical table as the body of a call."""
     maps = {name: dict(row[name]) for name in ("context", "attributes") if row.get(name)}
     times = {name: row[name].isoformat() for name in ("occurred_at", "created_at") if row.get(name)}
-    return {name: value for name, value in (row | maps | times).items() if value is not None and value != []}
+    images = {"image_vector": unpacked(row["image_vector"]).tolist()} if row.get("image_vector") else {}
+    return {name: value for name, value in (row | maps | times | images).items() if value is not None and value != []}
 
 
 def posted(client: httpx.Client, path: str, body: Row) -> Row:

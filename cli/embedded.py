@@ -40,8 +40,8 @@ class ReadOnlyFeatures:
     async def users(self, people: Sequence[Person]) -> list[UserState]:
         return [self._people.state(person) for person in people]
 
-    async def catalogue(self, after: int, limit: int) -> CataloguePage:
-        return await self._items.page(after, limit)
+    async def catalogue(self, after: int, limit: int, images: bool = False) -> CataloguePage:
+        return await self._items.page(after, limit, images)
 
     async def ready(self) -> Readiness:
         return Readiness(True)
@@ -62,7 +62,7 @@ async def embedded(home: Path, through: Through = lambda _, port: port) -> Async
     from services.ranking import build as ranking
     from services.retrieval import build as retrieval
 
-    settings, catalogue, features = Settings(home=home), Catalogue(), ReadOnlyFeatures(home)
+    settings, catalogue, features = Settings(home=home), Catalogue(images=True), ReadOnlyFeatures(home)
     registry = registry_of(home, settings.registry_uri)
     await everything(catalogue, features)
     retrieving, rating = retrieval.build(settings, catalogue), ranking.build(settings, catalogue)

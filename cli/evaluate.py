@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
+from bench.commit import commit
 from cli.ablate import Funnel, Part, ablated
 from cli.console import bars, note, out, show
-from cli.evaluated import commit, ranking_tables
+from cli.evaluated import ranking_tables
 from cli.homes import BUILD, AsJson, Data, evaluation_home
 from cli.ingest import ingested
 from cli.models import Workshop, check_preset, retrieval_service
@@ -98,11 +99,12 @@ class Asking:
         return Done(done.name, key, done.result | {"seconds": taken}, sum(taken.values()), done.skipped)
 
     def funnel(self, seed: int, progress: Progress) -> Funnel:
-        """Both models of a seed, trained unless they are here."""
+        """Both models of a seed, trained unless they are here; retrieval as a refresh leaves it before the test, which in
+        production is never older than a quarter of an hour."""
         workshop = Workshop(self.home, self.content, purpose="evaluate", preset=self.preset, seed=seed)
         retrieval = workshop.retrieval(progress)
         ranking = workshop.ranking(retrieval, workshop.impressions(retrieval, progress), progress)
-        return Funnel(workshop, retrieval, ranking, self.people)
+        return Funnel(workshop, workshop.brought_up(retrieval), ranking, self.people)
 
     def file(self, name: str) -> Path:
         return self.home / "measured" / name

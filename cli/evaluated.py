@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -15,7 +13,6 @@ COLUMNS = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "co
 TRACKS = ("new_hr@10", "new_ndcg@10", "rebuy_hr@10", "rebuy_ndcg@10", "revenue_ndcg@10")
 COLD = (0, 1, 3, 10)
 HEADS = ("click", "convert", "value")
-GIT_TIMEOUT_S = 10
 
 Document = Mapping[str, Any]
 
@@ -106,13 +103,3 @@ def shown(figure: Mapping[str, Any] | None, error: bool = True) -> str:
 
 def span(figure: Mapping[str, Any]) -> str:
     return "-" if figure["low"] is None else f"[{figure['low']:+.4f}, {figure['high']:+.4f}]"
-
-
-def commit() -> str:
-    """What the code is, with a + where it was changed since; "" outside a repository."""
-    words = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--abbrev=10"]
-    try:
-        found = subprocess.run(words, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return found.stdout.strip()

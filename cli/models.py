@@ -81,7 +81,9 @@ class Workshop:
                 settings = with_params(settings, self.params)
             return trained(train(self.dataset, self.parts, settings, self.home / "bundles", progress))
 
-        return self._bundle("retrieval", work, self.fusion, self.index, *sorted(map(str, self.params.items())))
+        return self._bundle(
+            "retrieval", "retrieval", work, self.fusion, self.index, *sorted(map(str, self.params.items()))
+        )
 
     def impressions(self, over: Bundle, progress: Progress) -> Path:
         """The folder of what this retrieval would have shown at every moment that the ranker learns from."""
@@ -99,6 +101,17 @@ class Workshop:
 
         done = self._once("impressions", work, still, over.id)
         return self.home / "training" / str(done.result["folder"])
+
+    def brought_up(self, bundle: Bundle) -> Bundle:
+        """The bundle as a refresh makes it at the moment of the test: its towers stay as trained, its tables know
+        every act that is not tested, as everybody who is compared with it does."""
+
+        def work() -> Bundle:
+            from training.refresh import made_again
+
+            return made_again(bundle, self.dataset, ~self.parts.test, self.home / "bundles")
+
+        return self._bundle("refreshed", "retrieval", work, bundle.id)
 
     def rewound(self, bundle: Bundle, known: Mask) -> Bundle:
         """The bundle itself, or, of a refresh, which knows every act, the one that knows only the acts `known`."""
@@ -122,9 +135,9 @@ class Workshop:
             settings = preset(known, self.home, self.seed, self.ranker, self.calibration)
             return trained(train(load(shown), settings, self.home / "bundles", progress))
 
-        return self._bundle("ranking", work, retrieval.id, self.ranker, self.calibration)
+        return self._bundle("ranking", "ranking", work, retrieval.id, self.ranker, self.calibration)
 
-    def _bundle(self, kind: Kind, work: Callable[[], Bundle], *content: str) -> Bundle:
+    def _bundle(self, step: str, kind: Kind, work: Callable[[], Bundle], *content: str) -> Bundle:
         """The bundle of a step; the stamp keeps its folder."""
 
         def make() -> dict[str, Any]:
@@ -133,7 +146,7 @@ class Workshop:
         def still(result: dict[str, Any]) -> bool:
             return (self.home / "bundles" / str(result["folder"]) / MANIFEST).is_file()
 
-        done = self._once(kind, make, still, *content)
+        done = self._once(step, make, still, *content)
         return open_bundle(self.home / "bundles" / done.result["folder"], kind)
 
     def _once(

@@ -17,9 +17,9 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
+from bench.commit import commit
 from cli.console import bars, note, out, show, table
 from cli.evaluate import People
-from cli.evaluated import commit
 from cli.homes import AsJson, Data, HomeOption, home_of, registry_uri
 from cli.promote import Uri
 from cli.train import Preset, Seed

@@ -27,6 +27,9 @@ def recommend(
     session: Annotated[str, typer.Option("--session", help="Or an anonymous session's id.")] = "",
     n: Annotated[int, typer.Option("-n", help="How many items, 1 to 100.")] = 10,
     query: Annotated[str, typer.Option("--query", help="Free text to search for.")] = "",
+    diversity: Annotated[
+        float | None, typer.Option("--diversity", help="How varied, 0 to 1; the platform's default where absent.")
+    ] = None,
     category: Annotated[
         list[str] | None, typer.Option("--category", help="Only items of this category; repeatable.")
     ] = None,
@@ -42,7 +45,7 @@ def recommend(
 ) -> None:
     """Recommendations of a running platform (start one with winnow serve or winnow demo)."""
     only = Term("categories", Op.IN, tuple(category)) if category else None
-    request = RecommendRequest(Person(user, session), n=n, query=query, filter=only)
+    request = RecommendRequest(Person(user, session), n=n, query=query, filter=only, diversity=diversity)
     answer = (
         asyncio.run(over_grpc(grpc, request, authorities_in(ca)))
         if grpc
@@ -58,6 +61,7 @@ def over_rest(url: str, request: RecommendRequest, authorities: str = "", api_ke
     body: dict[str, Any] = {"n": request.n, "query": request.query}
     body |= {"user_id": request.person.user_id} if request.person.user_id else {}
     body |= {"session_id": request.person.session_id} if request.person.session_id else {}
+    body |= {} if request.diversity is None else {"diversity": request.diversity}
     if isinstance(request.filter, Term):
         body["filter"] = {"field": "categories", "op": "in", "values": list(request.filter.values)}
     try:

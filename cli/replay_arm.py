@@ -146,15 +146,15 @@ class Broker:
 @contextmanager
 def started(home: Path, folder: Path, parts: tuple[str, ...], say: Say) -> Iterator[Stack]:
     """Every part and the five services over `home`; all of it ends with the block."""
-    from parts.program import free_ports, start
+    from parts.program import free_ports, running
     from parts.stack import PORTS, Stack
 
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     stack = Stack(folder.absolute(), home.absolute(), parts, ports, {}, TUNING)
     with ExitStack() as opened:
-        for program in stack.programs():
-            say(f"starting {program.name}")
-            opened.callback(start(program).stop)
+        for wave in filter(None, stack.waves()):
+            say(f"starting {', '.join(program.name for program in wave)}")
+            opened.enter_context(running(*wave))
         yield stack
 
 

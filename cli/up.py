@@ -27,7 +27,7 @@ def up(
 
     What runs already stays. A home without promoted models is refused: make demo ONCE=1 trains them.
     """
-    from parts.program import start
+    from parts.program import launch
     from parts.stack import PARTS, SCHEDULE, Stack
 
     chosen = home_of(data, home)
@@ -42,9 +42,11 @@ def up(
     stack = Stack.planned(FOLDER, chosen, (*parts, SCHEDULE) if schedule else parts)
     programs = stack.programs()
     stack.save()
-    for program in programs:
-        note(f"{program.name} …")
-        start(program)
+    for wave in stack.waves():
+        there = [launch(program) for program in wave]
+        for one in there:
+            note(f"{one.program.name} …")
+            one.wait_until_ready()
     out.print(shown(stack.ports, [program.name for program in programs]))
     note("make down stops all of it; logs lie in build/up")
 

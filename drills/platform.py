@@ -16,7 +16,7 @@ import psutil
 
 from bench.worlds import World, prepare
 from drills.proxy import Proxy
-from parts.program import HOST, Program, Running, find, free_ports, start
+from parts.program import HOST, Program, Running, find, free_ports, running, start
 from parts.stack import PARTS, PORTS, Stack
 from winnow.errors import Unavailable
 
@@ -99,10 +99,11 @@ def platform(say: Say, parts: tuple[str, ...] = PARTS) -> Iterator[Platform]:
     stack = Stack(folder.absolute(), home.absolute(), parts, ports, through, TUNING)
     with ExitStack() as opened:
         proxies = {name: opened.enter_context(Proxy(port, ports[name]).running()) for name, port in through.items()}
-        programs = {program.name: program for program in stack.programs()}
-        for name, program in programs.items():
-            say(f"starting {name}")
-            opened.callback(start(program).stop)
+        waves = stack.waves()
+        programs = {program.name: program for wave in waves for program in wave}
+        for wave in filter(None, waves):
+            say(f"starting {', '.join(program.name for program in wave)}")
+            opened.enter_context(running(*wave))
         opened.callback(stop_all, programs)
         http = opened.enter_context(httpx.Client(base_url=f"http://{HOST}:{ports['rest']}", timeout=ANSWER_S))
         found = Platform(world, stack, programs, proxies, http)

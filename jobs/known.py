@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from winnow import segments
 from winnow.acts import COLUMNS, Rows, codes_of, journal, state_of
-from winnow.canonical import EVENTS, ITEMS, USERS, items_of
+from winnow.canonical import BARE, EVENTS, ITEMS, USERS, items_of
 from winnow.errors import FailedPrecondition
 from winnow.home import check_complete, events_folder, items_folder, users_folder
 from winnow.seen import fingerprints
@@ -101,4 +101,4 @@ def known_in(home: Path) -> Known:
     people = segments.whole(users_folder(home), USERS)
     pairs = zip(people["user_id"].to_pylist(), people["traits"].to_pylist(), strict=True)
     traits = {user_id: dict(own or ()) for user_id, own in pairs}
-    return Known(events, segments.whole(items_folder(home), ITEMS), traits)
+    return Known(events, segments.whole(items_folder(home), ITEMS, BARE), traits)

@@ -169,12 +169,14 @@ def noted(program: Program) -> dict[str, Any]:
 
 @contextmanager
 def running(*programs: Program) -> Iterator[list[Running]]:
-    """All of them, started in order, stopped in reverse."""
+    """All of them, started side by side: none may need another to come up. Stopped in reverse."""
     with ExitStack() as stack:
         started = []
         for program in programs:
-            started.append(start(program))
+            started.append(launch(program))
             stack.callback(started[-1].stop)
+        for one in started:
+            one.wait_until_ready()
         yield started
 
 

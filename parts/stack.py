@@ -82,6 +82,11 @@ class Stack:
 
     def programs(self) -> list[Program]:
         """In the order of starting. FailedPrecondition where one is not installed."""
+        return [program for wave in self.waves() for program in wave]
+
+    def waves(self) -> list[list[Program]]:
+        """Programs that start side by side, wave by wave: what the parts hold, the services read at once, and what the
+        scheduler refreshes must serve first. FailedPrecondition where one is not installed."""
         makers: dict[str, Callable[[], Program]] = {
             "redis": lambda: redis(self.folder / "redis", self.ports["redis"]),
             "kafka": lambda: kafka(self.folder / "kafka", self.ports["kafka"]),
@@ -91,16 +96,13 @@ class Stack:
                 self.folder / "spark", self.address("kafka"), self.home, self.redis_url, self.ports["spark"]
             ),
         }
-        services = self.folder / "services"
-        return [
-            *(make() for name, make in makers.items() if name in self.parts),
-            *(inner(name, services, self.ports[name], self.settings(name)) for name in INNER),
-            gateway(services, self.ports["rest"], self.settings("gateway")),
-            *([self.scheduler()] if SCHEDULE in self.parts else []),
-        ]
+        folder = self.folder / "services"
+        services = [inner(name, folder, self.ports[name], self.settings(name)) for name in INNER]
+        services.append(gateway(folder, self.ports["rest"], self.settings("gateway")))
+        parts = [make() for name, make in makers.items() if name in self.parts]
+        return [parts, services, [self.scheduler()] if SCHEDULE in self.parts else []]
 
     def scheduler(self) -> Program:
-        """It comes last: what it refreshes must serve first, and its registry answer."""
         registry = f"http://{self.address('mlflow')}" if "mlflow" in self.parts else ""
         return schedule(self.folder / "schedule", self.home, registry, self.ports["schedule"])
 

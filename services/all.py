@@ -46,7 +46,7 @@ class Platform:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        return Catalogue()
+        return Catalogue(images=True)  # retrieval shares it
 
     @cached_property
     def feature(self) -> FeatureService:

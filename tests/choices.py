@@ -33,6 +33,7 @@ def decision(n: int = 4, offset: int = 0, shown: int = 3, **more: Any) -> Decisi
         "variant": "default",
         "skipped": ("explanation",),
         "watermarks": Watermarks(9, 9, 4, {"retrieval": "b"}),
+        "arranged": {"mmr": 0.3},
     }
     return Decision(**told | more)
 

@@ -2,9 +2,17 @@
 
 import logging
 import os
+import sys
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.order import LongestFirst, longest_first
+
+# As the Makefile does: what tests start must not compile all that it imports each time.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A shared machine may stall for seconds: time is bounded per test by pytest, not per example.
 settings.register_profile("winnow", deadline=None)
@@ -20,3 +28,18 @@ def quiet_root() -> None:
     for handler in root.handlers[:]:
         if type(handler) is logging.StreamHandler:
             root.removeHandler(handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A worker of several; alone, tests run in the order of their files."""
+    if hasattr(config, "workerinput"):
+        items[:] = longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LongestFirst | None:
+    if config.getoption("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False
+    return LongestFirst(config, log)

@@ -59,6 +59,7 @@ class CountingRetrieval(OnlyRetrieves):
         merit = scores @ np.array([1.0, 0.5, 0.1], np.float32)
         if not query.include_seen:
             merit[[self.row[item_id] for item_id in query.user.seen]] = -1.0
+        merit[[self.row[item_id] for item_id in query.exclude]] = -1.0
         best = np.argsort(-merit, kind="stable")[: query.n]
         best = best[merit[best] >= 0]
         sources = ((scores[best] > 0) << np.arange(3)).sum(axis=1).astype(np.uint32)

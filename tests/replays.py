@@ -142,8 +142,8 @@ class Spoilt:
     features: Features
     faults: Faults
 
-    async def catalogue(self, after: int, limit: int) -> CataloguePage:
-        page = await self.features.catalogue(after, limit)
+    async def catalogue(self, after: int, limit: int, images: bool = False) -> CataloguePage:
+        page = await self.features.catalogue(after, limit, images)
         return replace(page, items=tuple(map(self.faults.item, page.items)))
 
 

@@ -35,7 +35,7 @@ from winnow.errors import FailedPrecondition
 from winnow.ports import Retrieval
 from winnow.types import Floats
 
-FORMAT = 3  # raised when the same settings begin to mean other lists
+FORMAT = 5  # raised when the same settings begin to mean other lists
 CHUNK = 512  # moments per file; a killed build goes on after the last whole file
 KEPT = 2  # sets of lists that stay in a folder: of serving and of evaluation
 

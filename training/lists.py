@@ -145,8 +145,16 @@ class Asker:
 
     async def _ask(self, asked: Sequence[Moment]) -> list[Answer]:
         views = [UserView(moment.state(self.dataset), moment.context, self.item.get) for moment in asked]
-        again = self.dataset.repeats
-        queries = [RetrieveQuery(v.state, self.settings.candidates, v.context, include_seen=again) for v in views]
+        queries = [
+            RetrieveQuery(
+                view.state,
+                self.settings.candidates,
+                view.context,
+                exclude=tuple(self.dataset.item_ids[moment.left_out(self.dataset)].tolist()),
+                include_seen=self.dataset.repeats and moment.again,
+            )
+            for view, moment in zip(views, asked, strict=True)
+        ]
         answers = await self.retrieval.retrieve(queries) if queries else []
         for candidates in answers:
             if candidates.bundle != self.bundle.id:

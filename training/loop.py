@@ -17,7 +17,7 @@ from datetime import timedelta
 from itertools import islice
 from operator import length_hint
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,10 +31,14 @@ Batch = dict[str, Tensor]
 Batches = Callable[[int, int, int], Iterable[Batch]]
 """(epoch, rank, world) → the epoch's batches of one process: a pure function, as many on every rank."""
 Loss = Callable[[Any, Batch], Tensor]
+Precision = Literal["auto", "fp32", "bf16"]
 OnEpoch = Callable[[int, nn.Module], float | None]
 """(epoch, bare model) → a quality to maximise, or None; called on rank 0 after every epoch, in eval mode."""
 
 COLLECTIVE_TIMEOUT_S = 600
+SETTLE_S = 0.5
+"""Between the last collective and the end of its process group. A thread of gloo's drops what it carried after whoever waited for
+it has gone on, and needs the interpreter for that, which the group's destructor holds while it waits for the thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +58,19 @@ class LoopSettings:
     checkpoint_every_s: float = 60.0  # besides the end of every epoch
     run: str = ""
     most_steps: int = 0  # of an epoch: for measuring what a step costs; 0: all
+    precision: Precision = "auto"  # of products; weights and sums are float32. auto: bf16 on a GPU, fp32 on a CPU
+    compiled: bool = False  # by torch.compile: the first steps take up to minutes, and roundings are other ones
 
     def identity(self, world: int) -> str:
         """What must be equal for a checkpoint to be continued."""
         shape = (self.epochs, self.lr, self.final_lr, self.warmup_steps, self.weight_decay, self.betas, self.clip_norm)
         fewer = (self.most_steps,) if self.most_steps else ()
-        return repr((self.run, self.seed, self.patience, world, *shape, *fewer))
+        other = (self.precision, self.compiled) if self.compiled or self.precision != "auto" else ()
+        return repr((self.run, self.seed, self.patience, world, *shape, *fewer, *other))
+
+    def halves(self, device: torch.device) -> bool:
+        """Whether products are made of bfloat16 numbers there."""
+        return self.precision == "bf16" or (self.precision == "auto" and device.type == "cuda")
 
 
 @dataclass
@@ -164,7 +175,7 @@ def _one_epoch(run: _Run, batches: Batches, loss: Loss, progress: Progress | Non
             continue
         on_device = {name: tensor.to(run.here.device, non_blocking=True) for name, tensor in batch.items()}
         seed_everything(run.settings.seed, run.epoch, step, run.here.rank)
-        with torch.autocast(run.here.device.type, torch.bfloat16, enabled=run.here.device.type == "cuda"):
+        with torch.autocast(run.here.device.type, torch.bfloat16, enabled=run.settings.halves(run.here.device)):
             value = loss(wrapped, on_device)
         run.descend(value)
         if progress is not None and task is not None and total:
@@ -176,7 +187,10 @@ class _Run:
 
     def __init__(self, model: nn.Module, settings: LoopSettings, here: Place) -> None:
         self.model, self.settings, self.here = model, settings, here
-        self.wrapped = DistributedDataParallel(model) if here.world > 1 else model
+        # Buffers are the catalogue, equal everywhere and never written: sending them with every step is all cost.
+        self.wrapped = DistributedDataParallel(model, broadcast_buffers=False) if here.world > 1 else model
+        if settings.compiled:  # a wrapper, too: what is saved and handed back is `model`, under its own names
+            self.wrapped = torch.compile(self.wrapped)
         self.optimiser = torch.optim.AdamW(
             model.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
         )
@@ -250,6 +264,8 @@ class _Run:
         if self.best:
             self.model.load_state_dict(self.best)
         self.model.eval()
+        if self.here.world > 1:
+            time.sleep(SETTLE_S)
         self._book_time()
         return self.history
 

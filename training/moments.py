@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
 
 from training.dataset import Dataset, Rows
 from training.split import Split
-from winnow.acts import CODES
-from winnow.types import Context, EventType, UserState
+from winnow.acts import CODES, state_of
+from winnow.types import Context, EventType, Person, UserState
 
 ATTRIBUTION_S = 86_400.0  # an act counts for what was shown to that person up to this long before
+NEWCOMERS = 5  # every so many-th moment is learnt from once more, as a newcomer's
+KEPT = (1, 3, 10)  # newest acts known of them, in turn; lists with none known only help where they are real (LOG.md)
 BOUGHT = (CODES[EventType.CART], CODES[EventType.PURCHASE])
 
 
@@ -34,16 +36,29 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One list for one person. `outcomes` is by item row; `shown` are item rows, empty where nothing was logged."""
+    """One list for one person. `outcomes` is by item row; `shown` are item rows, empty where nothing was logged; `again`:
+    where people act on things again, the list may hold what this person acted on before; `kept`: of a newcomer, whom no
+    model has met, how many of the newest acts are known (None: the person as they are)."""
 
     person: int
     before: int
     at: float
     outcomes: Mapping[int, Outcome] = field(default_factory=dict)
     shown: tuple[int, ...] = ()
+    again: bool = True
+    kept: int | None = None
 
     def state(self, dataset: Dataset) -> UserState:
-        return dataset.state(self.person, self.before)
+        if self.kept is None:
+            return dataset.state(self.person, self.before)
+        return newcomer_state(dataset, self.person, self.before, self.kept)
+
+    def left_out(self, dataset: Dataset) -> Rows:
+        """Item rows that must not be answered though the state does not tell: where people do not act on a thing again,
+        what a newcomer really had acted on."""
+        if self.kept is None or dataset.repeats:
+            return np.empty(0, np.int64)
+        return np.unique(dataset.acts.item[acts_until(dataset, self.person, self.before)])
 
     @property
     def context(self) -> Context:
@@ -59,7 +74,11 @@ class Moments:
 
 
 def moments(dataset: Dataset, split: Split) -> Moments:
-    """All moments of the parts `rank` and `calibrate`; an act that answers a logged request is no moment of its own."""
+    """All moments of the parts `rank` and `calibrate`; an act that answers a logged request is no moment of its own.
+
+    Where people act on things again, the ranker learns from both lists that a request may get, with and without those:
+    the first place of retrieval means another thing in each. And it learns from newcomers (`as_newcomers`).
+    """
     found: dict[str, list[Moment]] = {"rank": [], "calibrate": []}
     attributed = np.zeros(len(dataset.acts), np.bool_)
     for part, moment, acts in logged(dataset, split):
@@ -69,8 +88,35 @@ def moments(dataset: Dataset, split: Split) -> Moments:
     for part, mask in (("rank", split.rank), ("calibrate", split.calibrate)):
         wanted = mask & ~attributed & (dataset.acts.type != CODES[EventType.DISMISS])
         found[part] += [imagined(dataset, acts) for acts in together(dataset, np.flatnonzero(wanted))]
+    if dataset.repeats:
+        found["rank"] += [replace(moment, again=False) for moment in found["rank"] if not moment.shown]
+    found["rank"] += as_newcomers(found["rank"])
+    for part in found:
         found[part].sort(key=lambda moment: moment.before)
     return Moments(found["rank"], found["calibrate"])
+
+
+def as_newcomers(found: Sequence[Moment]) -> list[Moment]:
+    """Some moments that were not logged, once more, of somebody whose history is cut to its newest few acts (in the manner
+    of DropoutNet, Volkovs, Yu and Poutanen 2017): a person with a short history is met by every platform, and in a data
+    set of people with long ones by no ranker."""
+    some = [moment for moment in found if moment.again and not moment.shown][::NEWCOMERS]
+    return [replace(moment, kept=KEPT[n % len(KEPT)]) for n, moment in enumerate(some)]
+
+
+def newcomer_state(dataset: Dataset, person: int, before: int, kept: int) -> UserState:
+    """What would be known before act `before` of somebody with this person's traits, an id that nobody knows, and only the
+    newest `kept` of their acts."""
+    whole, own = dataset.state(person, before), acts_until(dataset, person, before)
+    acts = dataset.acts.take(own[max(len(own) - kept, 0) :])
+    stranger = Person(user_id=f"newcomer {person}")
+    return state_of(stranger, whole.traits, acts, dataset.item_ids, dataset.prints, whole.watermark)
+
+
+def acts_until(dataset: Dataset, person: int, before: int) -> Rows:
+    """The acts of a person's own id with index < `before`, oldest first."""
+    own = dataset.acts_of(person)
+    return own[: np.searchsorted(own, before)]
 
 
 def together(dataset: Dataset, acts: Rows) -> Iterator[Rows]:

@@ -15,11 +15,10 @@ from functools import cached_property
 import numpy as np
 
 from training.dataset import Dataset, Rows
-from training.moments import Outcome, imagined
+from training.moments import Outcome, acts_until, imagined, newcomer_state
 from training.split import Split
-from winnow.acts import state_of
 from winnow.features import Ints
-from winnow.types import Context, Floats, Person, UserState
+from winnow.types import Context, Floats, UserState
 
 NO_ACTS = np.empty(0, np.int64)
 
@@ -39,8 +38,7 @@ class Question:
     @cached_property
     def history(self) -> Rows:
         """Item rows of everything the person did before, oldest first."""
-        own = self.dataset.acts_of(self.person)
-        return self.dataset.acts.item[own[: np.searchsorted(own, self.before)]]
+        return self.dataset.acts.item[acts_until(self.dataset, self.person, self.before)]
 
     @property
     def state(self) -> UserState:
@@ -84,10 +82,7 @@ class Newcomer(Question):
 
     @property
     def state(self) -> UserState:
-        whole, dataset = super().state, self.dataset
-        acts = dataset.acts.take(self._known)
-        person = Person(user_id=f"newcomer {self.person}")
-        return state_of(person, whole.traits, acts, dataset.item_ids, dataset.prints, whole.watermark)
+        return newcomer_state(self.dataset, self.person, self.before, self.kept)
 
     @property
     def left_out(self) -> Rows:
@@ -95,8 +90,7 @@ class Newcomer(Question):
 
     @property
     def _own(self) -> Rows:
-        own = self.dataset.acts_of(self.person)
-        return own[: np.searchsorted(own, self.before)]
+        return acts_until(self.dataset, self.person, self.before)
 
     @property
     def _known(self) -> Rows:

@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from training.companions import MADE_BY, MOST_ITEMS, companions_again
 from training.cooccurrence import Neighbours
 from training.dataset import Dataset
+from training.item_images import ItemImages
 from training.retrieval_tables import (
     PROBES,
     encode_items,
@@ -33,7 +35,7 @@ from training.split import Mask
 from training.vector_index import AUTO, write_index
 from winnow.acts import TYPES
 from winnow.artifacts import REFRESH_OF, TOGETHER, Bundle, file_hashes, seal
-from winnow.encoding import Schema
+from winnow.encoding import Schema, image_width
 from winnow.errors import FailedPrecondition
 from winnow.features import Ints, ItemView, item_digest
 from winnow.inference import OnnxModel
@@ -88,9 +90,11 @@ def made_again(base: Bundle, dataset: Dataset, known: Mask, target: Path, index:
     searched = write_index(path, vectors, people, asked=index or asked_of(base))
     write_items(path, dataset.items, vectors)
     counted = every.restricted(known)
-    write_neighbours(path, dataset, counted, neighbours_of(base), own_table(base, dataset))
+    write_neighbours(path, dataset, counted, neighbours_of(base), table_of(base, dataset, known))
     stats_at = write_stats(path, dataset, counted)
     facts = {**base.facts, "stats_at": stats_at, "items": len(dataset.items), "index": searched}
+    if width := image_width(facts):
+        facts["image"] = ItemImages.at(dataset.items, width).facts()
     data = {
         **base.data,
         "name": dataset.name,
@@ -99,6 +103,13 @@ def made_again(base: Bundle, dataset: Dataset, known: Mask, target: Path, index:
         REFRESH_OF: base.data.get(REFRESH_OF, base.id),
     }
     return settle(seal(path, "retrieval", facts=facts, metrics=base.metrics, data=data), target)
+
+
+def table_of(base: Bundle, dataset: Dataset, known: Mask) -> Neighbours | None:
+    """What goes together where the base does not just count it: made again of the acts `known`, or its model's own."""
+    if base.facts.get(TOGETHER, {}).get("made_by") == MADE_BY and len(dataset.items) <= MOST_ITEMS:
+        return companions_again(dataset, known, neighbours_of(base))
+    return own_table(base, dataset)
 
 
 def own_table(base: Bundle, dataset: Dataset) -> Neighbours | None:
@@ -137,8 +148,10 @@ def item_vectors(base: Bundle, dataset: Dataset) -> Floats:
     other = np.flatnonzero(~same)
     if len(other):
         schema = Schema.from_json(base.facts["schemas"]["item_tower"], base.vocabularies())
-        encoded = schema.encode([ItemView(dataset.items[row]) for row in other.tolist()])
-        vectors[other] = encode_items(OnnxModel(base.file("item_tower.onnx"), threads=2), *encoded)
+        items, width = [dataset.items[row] for row in other.tolist()], image_width(base.facts)
+        images = ItemImages.at(items, width).vectors if width else None
+        encoded = schema.encode([ItemView(item) for item in items])
+        vectors[other] = encode_items(OnnxModel(base.file("item_tower.onnx"), threads=2), *encoded, images)
     return vectors
 
 

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from training.companions import MADE_BY
 from training.dataset import Dataset
 from training.export import arrays, export
+from training.item_images import ItemImages
 from training.loop import History
 from training.models.contract import Table
 from training.retrieval_tables import (
@@ -36,11 +38,13 @@ from winnow.acts import TYPES
 from winnow.artifacts import TOGETHER, Bundle, seal, write_vocabularies
 from winnow.encoding import Schema
 from winnow.features import Ints
+from winnow.image_vectors import Halves
 from winnow.inference import OnnxModel
 from winnow.types import HISTORY, Floats
 
 SAMPLES = 16
 AXES = {"ids": {0: "n"}, "numbers": {0: "n"}}
+IMAGE_AXES = {**AXES, "image": {0: "n"}}
 HISTORY_AXES = {name: {0: "b"} for name in ("ids", "history", "history_types", "history_values")}
 
 
@@ -56,6 +60,11 @@ class Trained:
     every: Sequences  # all acts
     known: Sequences  # the acts that taught
     history: History
+    images: ItemImages | None = None  # where the item tower reads them
+
+    @property
+    def image_vectors(self) -> Halves | None:
+        return None if self.images is None else self.images.vectors
 
 
 def write_bundle(
@@ -70,8 +79,8 @@ def write_bundle(
     model: Mapping[str, Any] | None = None,
     index: str = AUTO,
 ) -> Bundle:
-    """Write and seal; the bundle is `target/<its id>`. What lay there under that id stays: it is the same. `table` is a
-    model's own in place of what goes together; `model` says which one it is, where it is not the two towers."""
+    """Write and seal; the bundle is `target/<its id>`. What lay there under that id stays: it is the same. `table` takes
+    the place of what is counted to go together; `model` says whose all of it is, where it is not the two towers."""
     path = target / ".retrieval"
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
@@ -79,7 +88,8 @@ def write_bundle(
     vocabularies = {**trained.item_schema.vocabularies, **trained.user_schema.vocabularies}
     write_vocabularies(path, vocabularies)
     samples = write_item_tower(path, trained)
-    vectors = encode_items(OnnxModel(path / "item_tower.onnx", threads=2), trained.item_ids, trained.item_numbers)
+    tower = OnnxModel(path / "item_tower.onnx", threads=2)
+    vectors = encode_items(tower, trained.item_ids, trained.item_numbers, trained.image_vectors)
     samples |= write_user_tower(path, trained, vectors)
     np.savez(path / "samples.npz", **samples)  # type: ignore[arg-type]
     probes = user_inputs(trained.every, spread(len(trained.every.acts), PROBES), vectors)
@@ -100,18 +110,27 @@ def write_bundle(
         "index": searched,
         "neighbours": neighbours,
         "clock": dataset.clock,
-        **({TOGETHER: {"acts": table.acts, "decay": table.decay}} if table else {}),
+        **({TOGETHER: reading_of(table, model)} if table else {}),
         **({"model": dict(model)} if model else {}),
+        **({"image": trained.images.facts()} if trained.images else {}),
     }
     data = {"name": dataset.name, "snapshot": dataset.snapshot, "acts": len(trained.known.acts), "seed": seed}
     return settle(seal(path, "retrieval", facts=facts, metrics=metrics, data=data), target)
 
 
+def reading_of(table: Table, model: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How the table is read, and by what a refresh makes it again where it is not the bundle's own model."""
+    return {"acts": table.acts, "decay": table.decay, **({} if model else {"made_by": MADE_BY})}
+
+
 def write_item_tower(path: Path, trained: Trained) -> Arrays:
-    """Export; returns samples of it."""
-    rows = spread(len(trained.item_ids), SAMPLES)
+    """Export; returns samples of it, where it reads images of items with and without one."""
+    rows, axes = spread(len(trained.item_ids), SAMPLES), AXES
     inputs = {"ids": torch.from_numpy(trained.item_ids[rows]), "numbers": torch.from_numpy(trained.item_numbers[rows])}
-    export(trained.model.item, inputs, ["vector"], AXES, path / "item_tower.onnx")
+    if trained.images is not None:
+        image = torch.from_numpy(trained.images.samples(len(rows)))
+        inputs, axes = {**inputs, "image": image}, IMAGE_AXES
+    export(trained.model.item, inputs, ["vector"], axes, path / "item_tower.onnx")
     return sampled(path, "item_tower", arrays(inputs))
 
 

@@ -22,6 +22,7 @@ from training.sequences import DISMISS, Sequences
 from winnow.acts import TYPES
 from winnow.artifacts import Bundle, open_bundle
 from winnow.features import Ints, item_digest, item_stats
+from winnow.image_vectors import Halves
 from winnow.inference import OnnxModel
 from winnow.types import Floats, Item
 
@@ -45,13 +46,14 @@ def spread(n: int, most: int) -> Ints:
     return np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64))
 
 
-def encode_items(tower: OnnxModel, ids: Ints, numbers: Floats) -> Floats:
-    """(N, 128) by the exported graph: what serving would compute."""
-    parts = [
-        tower.run({"ids": ids[start : start + ENCODE_BATCH], "numbers": numbers[start : start + ENCODE_BATCH]})
-        for start in range(0, len(ids), ENCODE_BATCH)
-    ]
-    return np.concatenate([part["vector"] for part in parts])
+def encode_items(tower: OnnxModel, ids: Ints, numbers: Floats, images: Halves | None = None) -> Floats:
+    """(N, 128) by the exported graph: what serving would compute. `images` (N, W) for a tower that reads them."""
+    parts = []
+    for start in range(0, len(ids), ENCODE_BATCH):
+        some = slice(start, start + ENCODE_BATCH)
+        image = {} if images is None else {"image": images[some].astype(np.float32)}
+        parts.append(tower.run({"ids": ids[some], "numbers": numbers[some], **image})["vector"])
+    return np.concatenate(parts)
 
 
 def user_inputs(every: Sequences, positions: Ints, vectors: Floats) -> Arrays:

@@ -18,7 +18,9 @@ from rich.progress import Progress
 from torch import nn
 
 from training.batches import TrainingBatches, tensors
+from training.companions import companions
 from training.dataset import Dataset, load
+from training.item_images import ItemImages, said
 from training.loop import LoopSettings, fit, place, seed_everything
 from training.models.two_tower import ITEM_ID, USER_ID, TowerSizes, TwoTower
 from training.retrieval_bundle import Trained, write_bundle
@@ -88,6 +90,7 @@ def train(
             neighbours=settings.neighbours,
             metrics=measure(dataset, parts, trained),
             seed=settings.loop.seed,
+            table=companions(dataset, parts, settings.neighbours),
             index=settings.index,
         )
 
@@ -113,6 +116,9 @@ def fit_towers(dataset: Dataset, parts: Split, settings: RetrievalSettings, prog
     """The trained network with all that encodes its inputs."""
     item_schema, user_schema = schemas_of(dataset, parts)
     item_ids, item_numbers = item_schema.encode([ItemView(item) for item in dataset.items])
+    images = ItemImages.of(dataset.items) if settings.sizes.fusion else None
+    if images is not None and progress is not None:
+        progress.console.print(said(images.facts(), len(dataset.items)))
     values = Values.fit(dataset.acts.value[parts.train])
     every = Sequences.of(dataset, user_schema, person_facts(dataset, user_schema), values)
     known = every.restricted(parts.train)
@@ -129,6 +135,8 @@ def fit_towers(dataset: Dataset, parts: Split, settings: RetrievalSettings, prog
         item_counts=torch.from_numpy(
             np.bincount(known.acts.item[known.wanted], minlength=len(dataset.items)).astype(np.float32)
         ),
+        item_images=None if images is None else torch.from_numpy(images.vectors),
+        image_centre=None if images is None else torch.from_numpy(images.centre()),
     )
     probe = Probe.of(dataset, parts, every)
     history = fit(
@@ -140,7 +148,7 @@ def fit_towers(dataset: Dataset, parts: Split, settings: RetrievalSettings, prog
         progress=progress,
         title="retrieval",
     )
-    return Trained(model, item_schema, user_schema, item_ids, item_numbers, every, known, history)
+    return Trained(model, item_schema, user_schema, item_ids, item_numbers, every, known, history, images)
 
 
 def schemas_of(dataset: Dataset, parts: Split) -> tuple[Schema, Schema]:

@@ -44,8 +44,10 @@ ITEMS = pa.schema(
         pa.field("created_at", TIME),
         pa.field("available", pa.bool_()),
         pa.field("attributes", TEXT_MAP),
+        pa.field("image_vector", pa.large_binary()),
     ]
 )
+BARE = [name for name in ITEMS.names if name != "image_vector"]  # for those who do not look at images
 USERS = pa.schema([pa.field("user_id", pa.string(), nullable=False), pa.field("traits", TEXT_MAP)])
 
 
@@ -97,11 +99,12 @@ def item_row(item: Item) -> dict[str, Any]:
         "created_at": item.created_at.astimezone(UTC),
         "available": item.available,
         "attributes": list(item.attributes.items()),
+        "image_vector": item.image_vector or None,
     }
 
 
 def item_of(row: Mapping[str, Any]) -> Item:
-    """A row of `ITEMS` as an item; null means the default."""
+    """A row of `ITEMS`, or of its columns `BARE`, as an item; null means the default."""
     created: datetime | None = row["created_at"]
     return Item(
         item_id=row["item_id"],
@@ -115,6 +118,7 @@ def item_of(row: Mapping[str, Any]) -> Item:
         created_at=EARLIEST if created is None else created,
         available=True if row["available"] is None else row["available"],
         attributes=dict(row["attributes"] or ()),
+        image_vector=row.get("image_vector") or b"",
     )
 
 

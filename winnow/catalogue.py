@@ -38,9 +38,10 @@ COMPARE: dict[Op, Callable[[npt.NDArray[np.float64], float], Mask]] = {
 
 class Catalogue:
     """Items by row. `watermark` is the item-log position up to which this catalogue is complete; `complete` is set
-    once the whole log was read."""
+    once the whole log was read. `images`: it follows the vectors of images as well, which only who finds items reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, images: bool = False) -> None:
+        self.images = images
         self.watermark = 0
         self.complete = asyncio.Event()
         self._wanted = asyncio.Event()  # somebody waits for a newer watermark
@@ -53,6 +54,8 @@ class Catalogue:
         self._price = np.empty(0, np.float64)  # NaN where there is none
         self._created = np.empty(0, np.float64)  # seconds since 1970
         self._available = np.empty(0, np.bool_)
+        self._category = np.empty(0, np.int32)  # place of the first category among those met, -1 without one
+        self._categories: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._items)
@@ -101,6 +104,11 @@ class Catalogue:
         """Seconds since 1970 per row."""
         return self._created[: len(self._items)]
 
+    @property
+    def category(self) -> npt.NDArray[np.int32]:
+        """A number for each row's first category, equal for equal ones; -1 where it has none."""
+        return self._category[: len(self._items)]
+
     def upsert(self, items: Iterable[Item]) -> Rows:
         """Write items; returns the rows that changed, in writing order."""
         changed: list[int] = []
@@ -118,6 +126,7 @@ class Catalogue:
             self._price[row] = np.nan if item.price is None else item.price
             self._created[row] = item.created_at.timestamp()
             self._available[row] = item.available
+            self._category[row] = self._number_of(item.categories)
             self._post(row, item)
             changed.append(row)
         return np.asarray(changed, np.int64)
@@ -196,6 +205,10 @@ class Catalogue:
         self._price = np.concatenate([self._price, np.full(room, np.nan)])
         self._created = np.concatenate([self._created, np.zeros(room)])
         self._available = np.concatenate([self._available, np.zeros(room, np.bool_)])
+        self._category = np.concatenate([self._category, np.full(room, -1, np.int32)])
+
+    def _number_of(self, categories: Sequence[str]) -> int:
+        return self._categories.setdefault(categories[0], len(self._categories)) if categories else -1
 
     def _fields(self, item: Item) -> list[str]:
         return ["categories", "brand", "currency", *(ATTRIBUTE + name for name in item.attributes)]
@@ -230,7 +243,7 @@ async def follow(
 async def catch_up(catalogue: Catalogue, features: Features, changed: Changed, *, page: int = 2_000) -> bool:
     """Read one page of the item log; True when another waits."""
     try:
-        answer: CataloguePage = await features.catalogue(after=catalogue.watermark, limit=page)
+        answer: CataloguePage = await features.catalogue(catalogue.watermark, page, catalogue.images)
     except WinnowError as away:
         log.debug("the catalogue cannot be read: %s", away)
         return False

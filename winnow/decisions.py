@@ -1,13 +1,15 @@
 """A decision: one answer with all that it was chosen from, and its JSON in the decision log.
 
-Enough to arrange the same slate again and to weigh what was shown by how likely it was shown. Columns of numbers travel
-as their own bytes, so that what is read back has the same bits. Knows nothing of where decisions are kept.
+Enough to arrange the same slate again and to weigh what was shown by how likely it was shown; vectors that a varied page
+was compared by are those of the bundle, and not kept here. Columns of numbers travel as their own bytes, so that what is
+read back has the same bits. Knows nothing of where decisions are kept.
 """
 
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -41,7 +43,8 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision:
     """`rows` (n,) are the places of the slate's items in the candidates, `propensities` (n,) how likely each was to be
-    shown there (1 where nothing was left to chance), `user` is the state as it was served."""
+    shown there (1 where nothing was left to chance), `user` is the state as it was served, `arranged` how strong each
+    stage was that made the page varied (docs/quality.md; those that were off are not named)."""
 
     request_id: str
     at: datetime
@@ -56,6 +59,7 @@ class Decision:
     variant: str
     skipped: tuple[str, ...]
     watermarks: Watermarks
+    arranged: Mapping[str, float] = field(default_factory=dict)
 
 
 def key_of(decision: Decision) -> bytes:
@@ -99,6 +103,7 @@ def to_json(decision: Decision) -> bytes:
             "predictions": None if predictions is None else predictions_to(predictions),
             "user": user_to(decision.user),
             **({} if vector is None else {"features": vector_to(vector)}),
+            **({"arranged": dict(decision.arranged)} if decision.arranged else {}),
         }
     )
 
@@ -122,6 +127,7 @@ def of_json(line: bytes) -> Decision:
             variant=a(str, body["variant"]),
             skipped=tuple(a(list, body["skipped"])),
             watermarks=watermarks_of(body["watermarks"], a(dict, body["bundles"])),
+            arranged={a(str, stage): float(strength) for stage, strength in a(dict, body.get("arranged", {})).items()},
         )
     except (ValueError, KeyError, TypeError, OverflowError, InvalidArgument) as wrong:
         raise Poison("invalid", f"is not a decision: {wrong!r}") from wrong

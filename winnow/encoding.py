@@ -17,7 +17,8 @@ import numpy.typing as npt
 import xxhash
 
 from winnow.features import FEATURES, Feature, Ints, ItemView, UserView
-from winnow.types import Floats, Vector
+from winnow.image_vectors import matrix
+from winnow.types import Floats, Item, Vector
 
 BUCKETS = 16  # hash buckets per vocabulary for values never seen in training
 
@@ -50,6 +51,21 @@ class Vocabulary:
 
     def to_json(self) -> dict[str, Any]:
         return {"buckets": self.buckets, "values": list(self.values)}
+
+
+def tower_inputs(schema: Schema, items: Sequence[Item], image_width: int = 0) -> dict[str, npt.NDArray[Any]]:
+    """What an item tower reads of n items: `ids` and `numbers`, and where it was trained with images `image` (n, W) float32,
+    zeros where an item has none."""
+    ids, numbers = schema.encode([ItemView(item) for item in items])
+    inputs: dict[str, npt.NDArray[Any]] = {"ids": ids, "numbers": numbers}
+    if image_width:
+        inputs["image"] = matrix([item.image_vector for item in items], image_width).astype(np.float32)
+    return inputs
+
+
+def image_width(facts: Mapping[str, Any]) -> int:
+    """Numbers of an image's vector that the item tower of a bundle with these facts reads; 0: it reads none."""
+    return int(facts.get("image", {}).get("width", 0))
 
 
 @dataclass(frozen=True, slots=True)

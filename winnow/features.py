@@ -321,4 +321,5 @@ def item_digest(item: Item) -> int:
         item.created_at.isoformat(),
         "\x1f".join(f"{k}={v}" for k, v in sorted(item.attributes.items())),
     )
-    return xxhash.xxh3_64_intdigest("\x1e".join(parts).encode())
+    image = b"\x1e" + item.image_vector if item.image_vector else b""  # so that others keep the digest they had
+    return xxhash.xxh3_64_intdigest("\x1e".join(parts).encode() + image)

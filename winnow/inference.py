@@ -27,6 +27,8 @@ from winnow.errors import BundleRefused
 from winnow.serving.backends import ONNX, asked
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+Provider = str | tuple[str, Mapping[str, str]]
+"""What ONNX Runtime computes with, in its own words, and perhaps with options."""
 
 ORT_ERRORS = (
     ort.EPFail,
@@ -82,13 +84,20 @@ class Tensor:
 class OnnxModel:
     """An ONNX file on the CPU provider (or those named), in this process. BundleRefused when it cannot be loaded."""
 
-    def __init__(self, file: Path, *, threads: int = 1, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> None:
+    def __init__(
+        self, file: Path, *, threads: int = 1, providers: tuple[Provider, ...] = ("CPUExecutionProvider",)
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = open_session(file, options, providers)
         self._outputs = [output.name for output in self._session.get_outputs()]
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Those that it runs on: one that was named and could not start is left out without an error."""
+        return tuple(self._session.get_providers())
 
     def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         try:
@@ -120,7 +129,7 @@ class InProcess:
         """Sessions end with whoever holds them."""
 
 
-def open_session(file: Path, options: Any, providers: Sequence[str] = ("CPUExecutionProvider",)) -> Any:
+def open_session(file: Path, options: Any, providers: Sequence[Provider] = ("CPUExecutionProvider",)) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=list(providers))

@@ -1,7 +1,7 @@
 """Events and items as messages of a topic: rows of the log to JSON, and JSON back to validated words.
 
 Every message says its `schema` (the version of this format) and `log_position` (where it stands in the log); times are
-ISO 8601 in UTC with microseconds. A reader takes what it knows and ignores the rest; a message of a newer schema, or
+ISO 8601 in UTC with microseconds, bytes base64. A reader takes what it knows and ignores the rest; a message of a newer schema, or
 one that is wrong, is poison: it is refused with a reason and never guessed at.
 """
 
@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Strict, ValidationErr
 
 from winnow.errors import InvalidArgument
 from winnow.poison import Poison, body_of
-from winnow.segments import EPOCH, Row
+from winnow.segments import EPOCH, Row, text_of
 from winnow.types import Event, EventType
 
 SCHEMA = 1
@@ -77,7 +77,7 @@ def item_value(row: Row, log_position: int) -> bytes:
 
 def value_of(row: Row, instead: Mapping[str, Any], log_position: int) -> bytes:
     told = {name: value for name, value in row.items() if value is not None}
-    return orjson.dumps({"schema": SCHEMA, "log_position": log_position, **told, **instead})
+    return orjson.dumps({"schema": SCHEMA, "log_position": log_position, **told, **instead}, default=text_of)
 
 
 def moment(value: int | datetime) -> str:

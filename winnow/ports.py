@@ -30,7 +30,8 @@ from winnow.types import (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RetrieveQuery:
-    """Ask for `n` candidates for one person. Seen and excluded items are left out inside the search."""
+    """Ask for `n` candidates for one person. Seen and excluded items are left out inside the search. `vectors`: say, too,
+    how items are alike."""
 
     user: UserState
     n: int
@@ -39,6 +40,7 @@ class RetrieveQuery:
     filter: Filter | None = None
     exclude: tuple[str, ...] = ()
     include_seen: bool = False
+    vectors: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,8 +80,9 @@ class Features(Protocol):
         """Write items, all or none. Returns once they are on disk."""
         ...
 
-    async def catalogue(self, after: int, limit: int) -> CataloguePage:
-        """The items written after log position `after` (0: from the start), at most `limit` of them."""
+    async def catalogue(self, after: int, limit: int, images: bool = False) -> CataloguePage:
+        """The items written after log position `after` (0: from the start), at most `limit` of them; with the vectors of
+        their images only where these are asked for."""
         ...
 
     async def ready(self) -> Readiness: ...

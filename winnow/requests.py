@@ -31,7 +31,8 @@ class RecommendRequest:
 
     `objectives` weighs the heads (click, convert, value); empty means the platform's default. `offset` skips the first
     items of the ranked list (pagination). `include_seen` lets items come back that the person acted on already. `token`
-    is that of a receipt: the answer says whether it includes those events.
+    is that of a receipt: the answer says whether it includes those events. `diversity` is how much unlikeness of its
+    items counts against their scores, 0 (not at all) to 1; None means the platform's default.
     """
 
     person: Person
@@ -45,6 +46,7 @@ class RecommendRequest:
     explain: bool = True
     include_seen: bool = False
     token: str = ""
+    diversity: float | None = None
 
     def __post_init__(self) -> None:
         check_page(self.n, self.offset)
@@ -52,6 +54,7 @@ class RecommendRequest:
             watermark_of(self.token)
         check_text(self.query, "query", MAX_QUERY)
         check_exclude(self.exclude)
+        check_number(self.diversity, "diversity", low=0, high=1)
         for name, weight in self.objectives.items():
             if name not in HEADS:
                 raise InvalidArgument(f"unknown objective; known are {', '.join(HEADS)}", field=f"objectives.{name}")
@@ -122,7 +125,8 @@ class Watermarks:
 class Answer:
     """The answer to one request, and its own account: what was used, what was skipped, how long each stage took.
 
-    `skipped` names optional stages that failed or were late (`retrieval.<source>` for a lost source); `watermark` is
+    `skipped` names optional stages that failed or were late (`retrieval.<source>` for a lost source, `arrange.<stage>` for
+    a stage of the slate that lacked what it compares); `watermark` is
     the log position of the newest event the answer includes; `took_ms` is milliseconds per stage and `total`.
     `token_included` says whether the events of the request's token are in it; None where the request had none.
     """

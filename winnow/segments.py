@@ -6,7 +6,7 @@ fsync made durable:
 
     segment  = "WINNOW1\\n" | first position u64
     frame    = "WFR\\n" | bytes of payload u32 | crc32 of the rest u32 | first position u64 | rows u32 | payload
-    payload  = a JSON array of rows (`winnow.canonical`), times as microseconds since 1970
+    payload  = a JSON array of rows (`winnow.canonical`), times as microseconds since 1970, bytes in base64
 
 A frame that does not check out at the very end of the last segment is torn: it was never acknowledged, and readers
 end before it. Anywhere else it is damage, and is reported with its place.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -151,7 +152,14 @@ def framed(first: int, payloads: Sequence[bytes], rows: int) -> bytes:
 def encode(rows: Iterable[Row]) -> bytes:
     """Rows as the inside of a JSON array."""
     plain = [{k: micros(v) if isinstance(v, datetime) else v for k, v in row.items() if v is not None} for row in rows]
-    return orjson.dumps(plain)[1:-1]
+    return orjson.dumps(plain, default=text_of)[1:-1]
+
+
+def text_of(value: object) -> str:
+    """What JSON has no word for: bytes, in base64."""
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    raise TypeError(f"{type(value).__name__} is no value of a row")
 
 
 def micros(moment: datetime) -> int:
@@ -161,7 +169,11 @@ def micros(moment: datetime) -> int:
 def table_of(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
     """Rows read back; columns that a newer release added are ignored, ones it lacks are null."""
     maps = [field.name for field in schema if pa.types.is_map(field.type)]
+    binaries = [field.name for field in schema if pa.types.is_large_binary(field.type)]
     for row in rows:
+        for name in binaries:
+            if row.get(name) is not None:
+                row[name] = b64decode(row[name])  # type: ignore[index]
         for name in maps:
             if row.get(name) is not None:
                 row[name] = [tuple(pair) for pair in row[name]]  # type: ignore[index]
@@ -201,5 +213,13 @@ def chosen(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
 def whole(folder: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
     """The log as one table; empty where there is none."""
     wanted = pa.schema([schema.field(name) for name in columns]) if columns else schema
-    tables = [table.select(wanted.names).cast(wanted) for table in read(folder, schema, columns)]
+    tables = [completed(table, wanted).cast(wanted) for table in read(folder, schema, columns)]
     return pa.concat_tables(tables) if tables else wanted.empty_table()
+
+
+def completed(table: pa.Table, wanted: pa.Schema) -> pa.Table:
+    """These columns in their order; one that an older release did not write is null."""
+    for field in wanted:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(wanted.names)

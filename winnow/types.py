@@ -19,11 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from winnow.errors import InvalidArgument
+from winnow.image_vectors import check_kept
 
 Strings = npt.NDArray[np.object_]
 """A column of `str` (numpy object array): fancy-indexes like the number columns beside it."""
 Floats = npt.NDArray[np.float32]
 Bits = npt.NDArray[np.uint32]
+Directions = npt.NDArray[np.int8]
+"""(n, d): where vectors point (`winnow.directions`). A row of zeros: nobody knows."""
 
 MAX_ID = 256  # characters of any identifier
 MAX_TEXT = 20_000  # characters of a description
@@ -130,7 +133,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that can be recommended (architecture §3). `price` is in `currency`; None when it has none."""
+    """One thing that can be recommended (architecture §3). `price` is in `currency`; None when it has none.
+    `image_vector` is what its image looks like (`winnow.image_vectors.packed`): for who finds items, not for answers."""
 
     item_id: str
     title: str = ""
@@ -143,6 +147,7 @@ class Item:
     created_at: datetime = EARLIEST
     available: bool = True
     attributes: Mapping[str, str] = field(default_factory=dict)
+    image_vector: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
         check_id(self.item_id, "item_id")
@@ -157,6 +162,12 @@ class Item:
         check_number(self.price, "price", low=0, high=1e9)
         check_time(self.created_at, "created_at")
         check_map(self.attributes, "attributes")
+        if self.image_vector != b"":
+            check_kept(self.image_vector)
+
+    def without_image(self) -> Item:
+        """The same for those who do not look at images."""
+        return replace(self, image_vector=b"") if self.image_vector else self
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,7 +213,8 @@ class Candidates:
     """Columns of n candidates, best first in retrieval's own order.
 
     `sources` holds one bit per entry of `source_names`, set where that source proposed the item; `scores` is
-    (n, len(source_names)) float32, 0 where a source has nothing to say.
+    (n, len(source_names)) float32, 0 where a source has nothing to say. `vectors` are there where the query asked for
+    them and retrieval has any; those of one answer are of one model.
     """
 
     item_ids: Strings
@@ -211,9 +223,12 @@ class Candidates:
     source_names: tuple[str, ...]
     bundle: str = ""
     skipped: tuple[str, ...] = ()  # sources that failed
+    vectors: Directions | None = None
 
     def __post_init__(self) -> None:
         same_length(item_ids=self.item_ids, sources=self.sources, scores=self.scores)
+        if self.vectors is not None:
+            same_length(item_ids=self.item_ids, vectors=self.vectors)
         if self.scores.ndim != 2 or self.scores.shape[1] != len(self.source_names):
             raise InvalidArgument("needs one column per source", field="scores")
 
@@ -222,7 +237,13 @@ class Candidates:
 
     def take(self, rows: npt.NDArray[Any]) -> Candidates:
         """The same columns restricted to `rows`: a boolean mask, an order, or a slice's indices."""
-        return replace(self, item_ids=self.item_ids[rows], sources=self.sources[rows], scores=self.scores[rows])
+        ids, sources, scores = self.item_ids[rows], self.sources[rows], self.scores[rows]
+        vectors = None if self.vectors is None else self.vectors[rows]
+        return replace(self, item_ids=ids, sources=sources, scores=scores, vectors=vectors)
+
+    def without_vectors(self) -> Candidates:
+        """The same for those who do not compare items."""
+        return self if self.vectors is None else replace(self, vectors=None)
 
     def sources_of(self, row: int) -> tuple[str, ...]:
         """Names of the sources that proposed the candidate at `row`."""

@@ -20,10 +20,11 @@ ROOT = Path(__file__).parents[2]
 CHECKED_IN = ROOT / "docs" / "capacity.figures.json"
 SERVICES = ("gateway", "feature", "retrieval", "ranking", "explanation")
 WORLD, WORLD_ITEMS, WORLD_USERS, WORLD_EVENTS = "100k", 100_000, 20_000, 1_000_000
-ON_A_CARD = (
-    "requests of 500 candidates that a card ranks in a second, written under that name into build/bench-gpu.json"
-)
-HOW = {"e2e": "`make bench` measures it", "scale": "`make bench-scale` measures it", "gpu": ON_A_CARD}
+HOW = {
+    "e2e": "`make bench` measures it",
+    "scale": "`make bench-scale` measures it",
+    "gpu": "`make bench-gpu` measures it, where there is a card",
+}
 GPU = "gpu.rank.500.requests_per_s"
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 
 from rich.console import Console
 from rich.table import Table
 
 from bench.capacity.figures import GPU, Measurements, costs
-from bench.capacity.model import Need, Wanted, gpus_for, needs
+from bench.capacity.model import Need, Wanted, needs, on_gpus
 from winnow.errors import NotFound
 
 NOT_COUNTED = "Redis, Kafka, MLflow, Triton and the jobs of training come on top"
@@ -35,9 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         wanted = Wanted(**{field.name: getattr(chosen, field.name) for field in fields(Wanted)})
         found = needs(wanted, costs(measured))
-        if chosen.gpu:
-            gpus = gpus_for(wanted, measured.get(GPU))
-            found["ranking"] = replace(found["ranking"], gpus=gpus)
+        cards = counted(wanted, found, measured, needed=chosen.gpu)
     except (NotFound, ValueError) as wrong:
         console.print(
             f"error: {wrong.detail if isinstance(wrong, NotFound) else wrong}",
@@ -47,14 +45,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     if chosen.json:
-        print(json.dumps(document(wanted, found, measured), indent=1))
+        print(json.dumps(document(wanted, found, measured, cards), indent=1))
     else:
-        show(console, wanted, found, measured)
+        show(console, wanted, found, measured, cards)
     return 0
 
 
-def document(wanted: Wanted, found: Mapping[str, Need], measured: Measurements) -> dict[str, object]:
+def counted(wanted: Wanted, found: dict[str, Need], measured: Measurements, needed: bool) -> str:
+    """Count cards for the ranker into `found`; the arithmetic, or why there is none. NotFound where they are `needed` and
+    nobody measured what a card does."""
+    try:
+        per_gpu_s = measured.get(GPU)
+    except NotFound as absent:
+        if needed:
+            raise
+        return f"not counted: {absent.detail}"
+    found["ranking"] = on_gpus(wanted, found["ranking"], per_gpu_s)
+    return found["ranking"].gpu_sums
+
+
+def document(wanted: Wanted, found: Mapping[str, Need], measured: Measurements, cards: str) -> dict[str, object]:
     return {
+        "cards": cards,
         "wanted": asdict(wanted),
         "services": {service: asdict(need) for service, need in found.items()},
         "all": totals(found),
@@ -72,7 +84,7 @@ def totals(found: Mapping[str, Need]) -> dict[str, float]:
     }
 
 
-def show(console: Console, wanted: Wanted, found: Mapping[str, Need], measured: Measurements) -> None:
+def show(console: Console, wanted: Wanted, found: Mapping[str, Need], measured: Measurements, cards: str) -> None:
     title = f"{wanted.qps:,.0f} requests/s, {wanted.items:,} items, {wanted.users:,} users"
     shown = Table("service", "pods", "cores", "GB a pod", "GB", "busy", "GPUs", title=title, title_justify="left")
     for column in shown.columns[1:]:
@@ -94,6 +106,7 @@ def show(console: Console, wanted: Wanted, found: Mapping[str, Need], measured: 
     console.print(shown)
     for service, need in found.items():
         console.print(f"{service}: {need.sums}", highlight=False)
+    console.print(f"ranking's models on cards: {cards}", highlight=False, markup=False)
     for source in dict.fromkeys(figure.source for figure in measured.used.values()):
         names = [name for name, figure in measured.used.items() if figure.source == source]
         console.print(f"{len(names)} figures from {source}", highlight=False)
@@ -108,6 +121,6 @@ def parser() -> argparse.ArgumentParser:
         flag = f"--{field.name.replace('_', '-')}"
         default = None if required else field.default
         options.add_argument(flag, type=kind, required=required, default=default, help=HELP[field.name])
-    options.add_argument("--gpu", action="store_true", help="the ranker on GPUs: how many")
+    options.add_argument("--gpu", action="store_true", help="an error where nobody measured what a card ranks")
     options.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     return options

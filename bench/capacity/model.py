@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LEAST = 2  # replicas: one may always be restarted
 SMALL = 1e-9  # of a pod: what floating point adds to a whole number
@@ -68,6 +68,7 @@ class Need:
     busy: float
     sums: str  # the arithmetic in words
     gpus: int = 0
+    gpu_sums: str = ""
 
     @property
     def all_memory_mb(self) -> float:
@@ -84,10 +85,8 @@ def need(wanted: Wanted, cost: Cost) -> Need:
     pods = replicas(exact, wanted.zones)
     sums = (
         f"{wanted.qps:,.0f}/s × {1 + wanted.headroom:g} × {cost.cpu_ms:.3g} ms / ({wanted.cores:g} cores × "
-        f"{wanted.utilisation:g}) = {exact:,.1f} pods"
+        f"{wanted.utilisation:g}) = {exact:,.1f} pods{zone_sums(wanted.zones)}"
     )
-    if wanted.zones > 1:
-        sums += f"; with one of {wanted.zones} zones lost, × {wanted.zones}/{wanted.zones - 1}"
     busy = wanted.qps * cost.cpu_ms / 1000 / (pods * wanted.cores)
     return Need(pods, pods * wanted.cores, memory_mb(wanted, cost), busy, f"{sums} → {pods:,}")
 
@@ -104,6 +103,17 @@ def memory_mb(wanted: Wanted, cost: Cost) -> float:
     return (1 + wanted.headroom) * (cost.empty_mb + sum(n * mb for n, mb in zip(millions, each, strict=True)))
 
 
-def gpus_for(wanted: Wanted, per_gpu_s: float) -> int:
-    """Cards for the ranker where it runs on them: at least two, spread as pods are."""
-    return replicas(wanted.qps * (1 + wanted.headroom) / (per_gpu_s * wanted.utilisation), wanted.zones)
+def on_gpus(wanted: Wanted, need: Need, per_gpu_s: float) -> Need:
+    """The same with cards for its models, of which each answers `per_gpu_s` requests a second: at least two, spread as pods are.
+    What its processors do besides stays what was measured without a card."""
+    exact = wanted.qps * (1 + wanted.headroom) / (per_gpu_s * wanted.utilisation)
+    gpus = replicas(exact, wanted.zones)
+    sums = (
+        f"{wanted.qps:,.0f}/s × {1 + wanted.headroom:g} / ({per_gpu_s:,.0f}/s a card × {wanted.utilisation:g}) = "
+        f"{exact:,.1f} cards{zone_sums(wanted.zones)} → {gpus:,}"
+    )
+    return replace(need, gpus=gpus, gpu_sums=sums)
+
+
+def zone_sums(zones: int) -> str:
+    return f"; with one of {zones} zones lost, × {zones}/{zones - 1}" if zones > 1 else ""

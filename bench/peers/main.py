@@ -19,6 +19,7 @@ from rich.console import Console
 
 from bench.figures import Figures, machine
 from bench.peers.platform import platform_row
+from bench.peers.plot import drawn
 from bench.peers.question import question
 from bench.peers.roster import ROSTER
 from bench.peers.rows import feature_rows
@@ -60,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(told(row))
     about = {"data": chosen.data, "people": len(asked.answers), "preset": chosen.preset, "rate": limits.rate}
     save(models, features, about)
+    if chosen.plot:
+        drawn(json.loads(OUT.read_text(encoding="utf-8")), chosen.plot)
     for shown in tables(models, features):
         console.print(shown)
     console.print(f"written: {OUT}, {OUT.with_suffix('.machine.json')} and {OUT.with_suffix('.md')}")
@@ -95,4 +98,5 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--preset", choices=("quick", "full"), default="quick", help="of Winnow's training")
     options.add_argument("--only", nargs="+", choices=EVERYBODY, default=EVERYBODY, help="of those that are compared")
     options.add_argument("--quick", action="store_true", help="shorter windows: for trying out, not for quoting")
+    options.add_argument("--plot", type=Path, help="where the plot goes, for example docs/quality-latency.svg")
     return options

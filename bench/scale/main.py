@@ -65,15 +65,15 @@ class Scale:
     exact: dict[float, bool] = field(default_factory=dict)  # items -> whether their index compares all
     bytes_per_item: float = math.nan
 
-    def world(self, world: World, steps: Sequence[str]) -> None:
-        """Every step on one world; one that fails ends this world, not the run."""
+    def world(self, world: World, steps: Sequence[str], of_the_ladder: bool = True) -> None:
+        """Every step on one world; one that fails ends this world, not the run. Costs grow along a ladder of like worlds."""
         name, folder = name_of(world), ROOT / name_of(world)
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(folder / "home", ignore_errors=True)
         try:
             step("world", folder)
             for what in steps:
-                self.keep(what, world, step(what, folder))
+                self.keep(what, world, step(what, folder), of_the_ladder)
             rss_mb = feature_rss_mb(folder / "home", folder / "logs")
         except (StepFailed, Unavailable) as failed:
             self.wrong.append(f"{name}: {failed}")
@@ -82,7 +82,7 @@ class Scale:
         self.figures.put(f"scale.{name}.feature_rss_mb", rss_mb)
         self.memory.append((world, rss_mb))
 
-    def keep(self, what: str, world: World, found: dict[str, float]) -> None:
+    def keep(self, what: str, world: World, found: dict[str, float], of_the_ladder: bool) -> None:
         name = f"scale.{name_of(world)}.{what}"
         for figure, value in found.items():
             self.figures.put(f"{name}.{figure}", value)
@@ -92,7 +92,8 @@ class Scale:
             self.bytes_per_item = found["bytes_per_item"]
             self.exact[float(world.items)] = bool(found["exact"])
         size = float(getattr(world, GROWS_WITH[what]))
-        self.points[what].append((size, found["cpu_s"], found["peak_mb"]))
+        if of_the_ladder:
+            self.points[what].append((size, found["cpu_s"], found["peak_mb"]))
         self.console.print(
             f"{name_of(world)} {what}: {found['seconds']:.4g} s, CPU {found['cpu_s']:.4g} s, {found['peak_mb']:,.0f} MB",
             highlight=False,
@@ -139,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         scale.world(world, chosen.steps)
     if not chosen.no_memory:
         for world in lopsided():
-            scale.world(world, ["ingest"][: len(chosen.steps)])
+            scale.world(world, ["ingest"][: len(chosen.steps)], of_the_ladder=False)
     grown = scale.grown()
     summary(scale, grown)
     scale.figures.put("scale.run.seconds", time.monotonic() - began)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from winnow.types import Floats
 
 DIM = 128  # of item vectors
-STATE = 768  # float32 numbers of an item that the ranker gathers
+STATE = 640  # float32 numbers of an item that the ranker gathers: eight vectors of 64 and a hidden layer of 128
 PER_CLUSTER = 50  # items
 SPREAD = 0.6  # of an item around its cluster, both of length 1
 CANDIDATES, PEOPLE, REQUESTS = 500, 500, 200

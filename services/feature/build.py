@@ -93,7 +93,7 @@ def hot_states(settings: Settings, people: People, catalogue: ItemLog) -> Hot:
         return NoRedis()
     timeout_s = settings.redis_timeout_ms * MS
     store = HotStore(settings.redis_url, timeout_s)
-    return WriteThrough(people, Facts(catalogue.get), store, hot_log_file(settings.home), timeout_s)
+    return WriteThrough(people, Facts(catalogue.without_image), store, hot_log_file(settings.home), timeout_s)
 
 
 def traits(home: Path) -> dict[str, dict[str, str]]:

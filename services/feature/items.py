@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from winnow.canonical import items_of
+from winnow.canonical import BARE, items_of
 from winnow.types import CataloguePage, Item
 
 
@@ -22,6 +22,7 @@ class ItemLog:
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
+        self._bare = table.select(BARE)
         self._on_disk: int = table.num_rows
         ids = table["item_id"].to_pylist()
         self._place = {item_id: position for position, item_id in enumerate(ids, 1)}  # of its newest version
@@ -41,6 +42,10 @@ class ItemLog:
             return self._newer[place - self._on_disk - 1]
         return next(items_of(self._table.slice(place - 1, 1)))
 
+    def without_image(self, item_id: str) -> Item | None:
+        item = self.get(item_id)
+        return None if item is None else item.without_image()
+
     def apply(self, items: Sequence[Item]) -> None:
         """Take items that are on disk, in the order of the log."""
         on_disk = self._on_disk
@@ -53,8 +58,9 @@ class ItemLog:
             self._newer.append(item)
             self._place[item.item_id] = self.watermark
 
-    async def page(self, after: int, limit: int) -> CataloguePage:
-        """Newest versions after a position. A position that this log never had starts again at 0: the log is another."""
+    async def page(self, after: int, limit: int, images: bool = False) -> CataloguePage:
+        """Newest versions after a position, with the vectors of their images where these are wanted. A position that this
+        log never had starts again at 0: the log is another."""
         after, end = after if after <= self.watermark else 0, self.watermark
         rows = after + np.flatnonzero(self._current[after:])[: limit + 1]
         placed: list[tuple[int, Item]] = []
@@ -65,8 +71,11 @@ class ItemLog:
         more = len(rows) + len(placed) > limit
         rows, placed = rows[:limit], placed[: max(limit - len(rows), 0)]
         last = placed[-1][0] if placed else int(rows[-1]) + 1 if len(rows) else end
-        found = await asyncio.to_thread(self._items, rows) if len(rows) else []
-        return CataloguePage((*found, *(item for _, item in placed)), last if more else end, more)
+        found = await asyncio.to_thread(self._items, rows, images) if len(rows) else []
+        newest = (item if images else item.without_image() for _, item in placed)
+        return CataloguePage((*found, *newest), last if more else end, more)
 
-    def _items(self, rows: npt.NDArray[np.int64]) -> list[Item]:
-        return list(items_of(self._table.take(pa.array(rows))))
+    def _items(self, rows: npt.NDArray[np.int64], images: bool) -> list[Item]:
+        table, first = self._table if images else self._bare, int(rows[0])
+        near = table.slice(first, int(rows[-1]) + 1 - first)  # `take` copies all that it takes from
+        return list(items_of(near.take(pa.array(rows - first))))

@@ -83,12 +83,12 @@ class FeatureService:
         at_most(len(items), MAX_ITEMS, "items")
         return await asyncio.shield(asyncio.create_task(self._write_items(items)))
 
-    async def catalogue(self, after: int, limit: int) -> CataloguePage:
+    async def catalogue(self, after: int, limit: int, images: bool = False) -> CataloguePage:
         if after < 0:
             raise InvalidArgument("must not be negative", field="after")
         if not 1 <= limit <= MAX_PAGE:
             raise InvalidArgument(f"must be between 1 and {MAX_PAGE}", field="limit")
-        return await self._catalogue.page(after, limit)
+        return await self._catalogue.page(after, limit, images)
 
     async def forward(self) -> None:
         """Send what is on disk to the broker, for ever."""

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from winnow import filters
 from winnow.errors import InvalidArgument
 from winnow.filters import MAX_DEPTH, TOO_DEEP, Filter, check_filter
+from winnow.image_vectors import LARGEST, MAX_WIDTH, packed
 from winnow.requests import MAX_OFFSET, RecommendRequest, SimilarRequest, TrendingRequest
 from winnow.types import (
     EARLIEST,
@@ -53,8 +54,17 @@ LOOKED_FOR = (
     "free text to look for: how well an item's words match counts in the order, much (WINNOW_QUERY_WEIGHT) but not alone, "
     "and at the default weight an item with exactly this title comes first; items that match name `text` among their sources"
 )
+VARIED = (
+    "how much it counts that items are unlike each other, against their scores: 0 not at all, 1 alone; the platform's default "
+    "(WINNOW_SLATE_DIVERSITY) where absent"
+)
+IMAGE_VECTOR = (
+    "what the image looks like, by a model of yours (CLIP or the like): as many numbers for every item, best of length 1. The "
+    "item tower of a model trained with `--fusion` reads it. No answer has it; a write without it takes it away"
+)
 Exact = Strict()
 """A number in JSON is a number: neither "10" nor true."""
+ImageNumber = Annotated[float, Exact, Field(ge=-LARGEST, le=LARGEST)]
 
 
 # ---------------------------------------------------------------------------------------------- filters
@@ -170,6 +180,7 @@ class RecommendIn(Body):
         False, description="let items come back that the person acted on already"
     )
     token: Token = ""
+    diversity: Annotated[float, Exact] | None = Field(None, ge=0, le=1, description=VARIED)
 
     def word(self) -> RecommendRequest:
         return RecommendRequest(
@@ -184,6 +195,7 @@ class RecommendIn(Body):
             explain=self.explain,
             include_seen=self.include_seen,
             token=self.token,
+            diversity=self.diversity,
         )
 
 
@@ -287,10 +299,12 @@ class ItemFacts(Body):
     created_at: AwareDatetime | None = None
     available: Annotated[bool, Exact] = True
     attributes: dict[Id, str] = Field(default_factory=dict)
+    image_vector: list[ImageNumber] = Field(default_factory=list, max_length=MAX_WIDTH, description=IMAGE_VECTOR)
 
     def item(self, item_id: str) -> Item:
         facts = {name: value for name, value in dict(self).items() if name != "item_id"}
         facts |= {"categories": tuple(self.categories), "created_at": self.created_at or EARLIEST}
+        facts |= {"image_vector": packed(self.image_vector)}
         return Item(item_id=item_id, **facts)
 
 

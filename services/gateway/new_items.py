@@ -27,6 +27,11 @@ class NewItems:
     share: float
     days: float
 
+    @property
+    def strengths(self) -> dict[str, float]:
+        """What a decision says of the floor; nothing where there is none."""
+        return {"new_items_share": self.share, "new_items_days": self.days} if self.share else {}
+
     def lifted(self, order: Rows, item_ids: Strings, at: datetime) -> Rows:
         """The order (rows of the candidates `item_ids`, best first) with the floor kept, as it is at this moment."""
         if not self.share:

@@ -7,8 +7,8 @@ cannot: an event that is not durable is not acknowledged.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
@@ -24,6 +24,7 @@ from services.gateway.new_items import NewItems
 from services.gateway.outcomes import Outcomes
 from services.gateway.settings import Settings
 from services.gateway.shown import Shown
+from services.gateway.varied import Varied, Wish
 from winnow.audit.acts import Act, acted
 from winnow.audit.asked import asked
 from winnow.catalogue import Catalogue, Rows
@@ -70,12 +71,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Slate:
-    """One page on its way: `rows` are the places of its items in the candidates."""
+    """One page on its way: `rows` are the places of its items in the candidates. `left_out` are the stages of arranging
+    that could not be."""
 
     candidates: Candidates
     predictions: Predictions | None
     rows: Rows
     offset: int
+    left_out: tuple[str, ...] = ()
+    strengths: Mapping[str, float] = field(default_factory=dict)  # of the stages of arranging that were wished for
 
 
 class Gateway:
@@ -87,6 +91,7 @@ class Gateway:
         self._settings = settings
         self._was_ready = False
         self.decisions = decisions
+        self._varied = Varied(catalogue, settings)
         self._new = NewItems(catalogue, settings.new_items_share, settings.new_items_days)
         self._shown = Shown(catalogue, Outcomes(settings.outcome_pages), VARIANT)
         self.popular = inner.popular
@@ -98,9 +103,10 @@ class Gateway:
         own = own_ids(len(requests))
         contexts = [at_a_moment(request.context) for request in requests]
         users = await self._inner.users(run, [request.person for request in requests])
-        found = await self._retrieve(run, requests, users, contexts)
+        wishes = [self._varied.wish(request) for request in requests]
+        found = await self._retrieve(run, requests, users, contexts, wishes)
         ranked = await self._rank(run, requests, users, found, contexts)
-        slates = self._arrange(run, requests, found, ranked, contexts)
+        slates = self._arrange(run, requests, found, ranked, contexts, wishes)
         reasons = await self._explain(run, requests, users, slates, contexts)
         tokens = [request.token for request in requests]
         answers = self._answers(run, started, own, users, slates, reasons, tokens)
@@ -189,6 +195,7 @@ class Gateway:
         requests: Sequence[RecommendRequest],
         users: Sequence[UserState],
         contexts: Sequence[Context],
+        wishes: Sequence[Wish],
     ) -> list[Candidates]:
         queries = [
             RetrieveQuery(
@@ -199,8 +206,9 @@ class Gateway:
                 filter=request.filter,
                 exclude=request.exclude,
                 include_seen=request.include_seen,
+                vectors=bool(wish.compares),
             )
-            for request, user, context in zip(requests, users, contexts, strict=True)
+            for request, user, context, wish in zip(requests, users, contexts, wishes, strict=True)
         ]
         found = await self._inner.retrieve(run, queries)
         for candidates in found:
@@ -216,7 +224,7 @@ class Gateway:
         contexts: Sequence[Context],
     ) -> Sequence[Predictions | None]:
         queries = [
-            RankQuery(user, candidates, context, request.objectives, vector=self.decisions.running)
+            RankQuery(user, candidates.without_vectors(), context, request.objectives, vector=self.decisions.running)
             for request, user, candidates, context in zip(requests, users, found, contexts, strict=True)
         ]
         return await self._inner.rank(run, queries)
@@ -228,6 +236,7 @@ class Gateway:
         found: Sequence[Candidates],
         ranked: Sequence[Predictions | None],
         contexts: Sequence[Context],
+        wishes: Sequence[Wish],
     ) -> list[Slate]:
         weight = self._settings.query_weight
         with run.step(ARRANGE):
@@ -236,19 +245,26 @@ class Gateway:
                 for request, candidates, heads in zip(requests, found, ranked, strict=True)
             ]
             return [
-                self._slate(request, candidates, heads, context)
-                for request, candidates, heads, context in zip(requests, found, weighed, contexts, strict=True)
+                self._slate(request, candidates, heads, moment_of(context), wish)
+                for request, candidates, heads, context, wish in zip(
+                    requests, found, weighed, contexts, wishes, strict=True
+                )
             ]
 
     def _slate(
-        self, request: RecommendRequest, candidates: Candidates, heads: Predictions | None, context: Context
+        self, request: RecommendRequest, candidates: Candidates, heads: Predictions | None, at: datetime, wish: Wish
     ) -> Slate:
-        """One page, the floor under new items kept; a request's own words outrank it."""
+        """One page, as varied as it is wished, the floor under new items kept; a request's own words outrank it."""
+        floor = {} if request.query else self._new.strengths
 
         def lift(order: Rows) -> Rows:
-            return order if request.query else self._new.lifted(order, candidates.item_ids, moment_of(context))
+            order = self._varied.order(order, candidates, heads, wish, at)
+            return self._new.lifted(order, candidates.item_ids, at) if floor else order
 
-        return Slate(candidates, heads, arrange(candidates, heads, request.offset, request.n, lift), request.offset)
+        rows = arrange(candidates, heads, request.offset, request.n, lift)
+        left_out = self._varied.left_out(wish, candidates)
+        strengths = {**self._varied.strengths(wish), **floor}
+        return Slate(candidates.without_vectors(), heads, rows, request.offset, left_out, strengths)
 
     async def _explain(
         self,
@@ -295,7 +311,7 @@ class Gateway:
                 items=self._lines(slate, because),
                 bundles=bundles_of(slate),
                 variant=VARIANT,
-                skipped=(*run.skipped, *(f"{RETRIEVAL}.{source}" for source in slate.candidates.skipped)),
+                skipped=(*run.skipped, *parts_skipped(slate)),
                 watermark=user.watermark,
                 took_ms=took_ms,
                 watermarks=self._watermarks(user, slate),
@@ -343,6 +359,7 @@ class Gateway:
                 variant=answer.variant,
                 skipped=answer.skipped,
                 watermarks=answer.watermarks,
+                arranged=slate.strengths,
             )
             self.decisions.log(decision)
             self._shown.answered(decision)
@@ -383,6 +400,12 @@ def at_a_moment(context: Context) -> Context:
 def moment_of(context: Context) -> datetime:
     """When the request happens; now where nothing says so."""
     return context.at or datetime.now(UTC)
+
+
+def parts_skipped(slate: Slate) -> list[str]:
+    """What a stage that was there went without, named after it."""
+    sources = [f"{RETRIEVAL}.{source}" for source in slate.candidates.skipped]
+    return [*sources, *(f"{ARRANGE}.{stage}" for stage in slate.left_out)]
 
 
 def bundles_of(slate: Slate) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -40,6 +41,23 @@ class Settings(AuthSettings, AuditSettings, FaceSettings, KafkaSecurity):
         0.0, ge=0, le=0.5, description="least share of a page's places for new items; 0: no floor"
     )
     new_items_days: float = Field(14.0, gt=0, le=3_650, description="how long after its created_at an item is new")
+    slate_diversity: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="how much unlikeness counts against scores where a request does not say; 0: nothing",
+    )
+    slate_diversity_by: Literal["mmr", "dpp"] = Field("mmr", description="what chooses unlike items")
+    slate_duplicates: float = Field(
+        0.0, ge=0, le=1, description="cosine from which an item that repeats a better one goes to the end; 0: none goes"
+    )
+    slate_category_cap: int = Field(
+        0, ge=0, le=9, description="most items of one first category in every ten places; 0: any number"
+    )
+    slate_freshness: float = Field(
+        0.0, ge=0, le=1, description="what being new is worth, in ranges of the scores; 0: nothing"
+    )
+    slate_fresh_days: float = Field(30.0, gt=0, le=3_650, description="after so long it is worth half")
     peer_calls: int = Field(
         2, ge=1, le=1_000, description="calls to one peer at once before those that come meanwhile leave together"
     )

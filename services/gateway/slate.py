@@ -13,41 +13,50 @@ import numpy.typing as npt
 from winnow.catalogue import Mask, Rows
 from winnow.types import Floats
 
+Scores = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
 POOL = 200  # candidates that a stage chooses from
 DUPLICATE = 0.95  # cosine from which two items are the same thing twice
 RIDGE = 1e-6  # what an item that is one of the chosen again still adds
+BLOCK = 10  # places in which a group is counted: a page
 
 
 def without_duplicates(order: Rows, vectors: Floats, most: float = DUPLICATE, pool: int = POOL) -> Rows:
     """The order with near-duplicates of earlier items moved behind everything: nothing is lost where a list is short."""
+    return np.concatenate(apart(order, vectors, most, pool))
+
+
+def apart(order: Rows, vectors: Floats, most: float = DUPLICATE, pool: int = POOL) -> tuple[Rows, Rows]:
+    """The order without near-duplicates of earlier items, and these."""
     head = order[:pool]
     alike = vectors[head] @ vectors[head].T > most
     kept = np.ones(len(head), np.bool_)
     for place in np.flatnonzero(np.triu(alike, 1).any(0)):
         kept[place] = not (alike[place, :place] & kept[:place]).any()
-    return np.concatenate([head[kept], order[pool:], head[~kept]])
+    return np.concatenate([head[kept], order[pool:]]), head[~kept]
 
 
-def mmr(order: Rows, scores: Floats, vectors: Floats, n: int, strength: float, pool: int = POOL) -> Rows:
+def mmr(order: Rows, scores: Scores, vectors: Floats, n: int, strength: float, pool: int = POOL) -> Rows:
     """`n` items by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): each next one has the best of
     (1 - strength) × score - strength × its likeness to the most alike item chosen before."""
     head = order[:pool]
-    worth, own = (1.0 - strength) * unit(scores[head]), vectors[head]
-    nearest = np.zeros(len(head), np.float32)
+    worth = (1.0 - strength) * unit(scores[head])
+    beside = worth - strength * np.maximum(vectors[head] @ vectors[head].T, 0.0)  # (i, j): worth of j once i is chosen
     chosen: list[int] = []
     for _ in range(min(n, len(head))):
-        best = int(np.argmax(worth - strength * nearest))
+        best = int(worth.argmax())
         chosen.append(best)
+        np.minimum(worth, beside[best], out=worth)
         worth[best] = -np.inf
-        nearest = np.maximum(nearest, own @ own[best])
     return first_chosen(order, head, chosen)
 
 
-def dpp(order: Rows, scores: Floats, vectors: Floats, n: int, strength: float, pool: int = POOL) -> Rows:
+def dpp(order: Rows, scores: Scores, vectors: Floats, n: int, strength: float, pool: int = POOL) -> Rows:
     """`n` items that are a likely set of a determinantal point process, found greedily (Chen et al., NeurIPS 2018): each
     next one has the best of (1 - strength) × score + strength × log of what it adds to the volume that the chosen span."""
     head = order[:pool]
     worth, own = (1.0 - strength) * unit(scores[head]), vectors[head].astype(np.float64)
+    likeness = (1.0 + own @ own.T) / 2.0  # 0 to 1, and as a matrix still positive semi-definite
     spanned = np.zeros((min(n, len(head)), len(head)))
     added = np.full(len(head), 1.0 + RIDGE)
     chosen: list[int] = []
@@ -55,25 +64,50 @@ def dpp(order: Rows, scores: Floats, vectors: Floats, n: int, strength: float, p
         best = int(np.argmax(worth + strength * np.log(added)))
         chosen.append(best)
         worth[best] = -np.inf
-        likeness = (1.0 + own @ own[best]) / 2.0  # 0 to 1, and as a matrix still positive semi-definite
-        spanned[step] = (likeness - spanned[:step, best] @ spanned[:step]) / np.sqrt(added[best])
+        spanned[step] = (likeness[best] - spanned[:step, best] @ spanned[:step]) / np.sqrt(added[best])
         added = np.maximum(added - spanned[step] ** 2, RIDGE)
     return first_chosen(order, head, chosen)
 
 
-def capped(order: Rows, group: Rows, most: int) -> Rows:
-    """Items of a group beyond its first `most` stand behind everybody's first; then come the next `most` of each, and so
-    on. `group` is per candidate, -1 where it has none. A page lacks nothing: the others still follow."""
-    own = group[order]
-    place = np.argsort(own, kind="stable")
-    nth = np.empty(len(order), np.int64)
-    nth[place] = np.arange(len(order)) - np.searchsorted(own[place], own[place], "left")
-    return order[np.argsort(np.where(own < 0, 0, nth // most), kind="stable")]
+def capped(order: Rows, group: Rows, most: int, places: int = POOL, block: int = BLOCK) -> Rows:
+    """Of each `block` places among the first `places`, a group has no more than `most`: what is beyond waits for the next
+    block. `group` is per candidate, -1 where it has none. Where others run out, every group has `most` more; a page lacks
+    nothing."""
+    made: list[Rows] = []
+    while len(order) and len(made) * block < places:
+        turn = next_of(group[order], most, block)
+        made.append(order[turn])
+        order = np.delete(order, turn)
+    return np.concatenate([*made, order])
 
 
-def freshened(order: Rows, scores: Floats, young: Floats, strength: float) -> Rows:
+def next_of(group: Rows, most: int, n: int) -> Rows:
+    """Places of the first `n` of which no group has more than `most`, as far as there are others. Mostly they are near the
+    front, and only where they are not is everything looked at."""
+    near = np.flatnonzero(rounds(group[: 4 * n], most) == 0)[:n]
+    return near if len(near) == n else np.argsort(rounds(group, most), kind="stable")[:n]
+
+
+def rounds(group: Rows, most: int) -> Rows:
+    """0 for the first `most` of each group, 1 for its next `most`, and so on; 0 for what has no group."""
+    place = np.argsort(group, kind="stable")
+    nth = np.empty(len(group), np.int64)
+    nth[place] = np.arange(len(group)) - np.searchsorted(group[place], group[place], "left")
+    return np.where(group < 0, 0, nth // most)
+
+
+def freshened(order: Rows, scores: Scores, young: Floats, strength: float) -> Rows:
     """Ordered by score + strength × youth (n,), which is 1 for what is new and falls towards 0 with age."""
-    return order[np.argsort(-(unit(scores[order]) + strength * young[order]), kind="stable")]
+    return ordered(order, with_youth(scores, young, strength))
+
+
+def with_youth(scores: Scores, young: Floats, strength: float) -> Scores:
+    return unit(scores) + strength * young
+
+
+def ordered(order: Rows, scores: Scores) -> Rows:
+    """By falling score; equals keep their order."""
+    return order[np.argsort(-scores[order], kind="stable")]
 
 
 def with_share(order: Rows, marked: Mask, share: float) -> Rows:
@@ -92,7 +126,7 @@ def with_share(order: Rows, marked: Mask, share: float) -> Rows:
     return made
 
 
-def unit(scores: Floats) -> npt.NDArray[np.float64]:
+def unit(scores: Scores) -> npt.NDArray[np.float64]:
     """Scores on the scale 0 (worst) to 1 (best); all 1 where they are equal."""
     values = scores.astype(np.float64)
     spread = float(np.ptp(values)) if len(values) else 0.0

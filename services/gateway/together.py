@@ -142,8 +142,8 @@ class FeaturesTogether:
     async def put_items(self, items: Sequence[Item]) -> Receipt:
         return await self._port.put_items(items)
 
-    async def catalogue(self, after: int, limit: int) -> CataloguePage:
-        return await self._port.catalogue(after, limit)
+    async def catalogue(self, after: int, limit: int, images: bool = False) -> CataloguePage:
+        return await self._port.catalogue(after, limit, images)
 
     async def ready(self) -> Readiness:
         return await self._port.ready()

@@ -17,7 +17,7 @@ BATCH = 256  # items through item_net at once
 
 
 class ItemStates:
-    """Tables of one bundle over a catalogue: `vectors` (rows + 1, I, 64) and `hidden` (rows + 1, 256)."""
+    """Tables of one bundle over a catalogue: `vectors` (rows + 1, I, 64) and `hidden` (rows + 1, H)."""
 
     def __init__(self, bundle: RankingBundle, catalogue: Catalogue) -> None:
         self._bundle = bundle

@@ -13,13 +13,15 @@ from winnow.wire import retrieval as wire
 from winnow.wire.feature import FeatureClient
 from winnow.wire.retrieval import RetrievalClient
 
+PAGE = 1_000  # items of one message: with the widest vectors they are 8 MB
+
 
 async def process(settings: Settings) -> Process:
     own = settings.inside("retrieval")
     if settings.shard_addresses:
         return over_shards(settings, own)
     features = FeatureClient(connect(settings.feature_address, own, "feature"), timeout_s=5.0)
-    catalogue = Catalogue()
+    catalogue = Catalogue(images=True)
     retrieval = build(settings, catalogue)
     return Process(
         grpc=[wire.register(retrieval)],
@@ -28,7 +30,7 @@ async def process(settings: Settings) -> Process:
         tls=own,
         identities=[own],
         loops=[
-            follow_catalogue(catalogue, features, retrieval.changed),
+            follow_catalogue(catalogue, features, retrieval.changed, page=PAGE),
             after(catalogue.complete, lambda: follow(settings, retrieval)),
         ],
         close=[retrieval.close],

@@ -33,6 +33,7 @@ class Ask:
     seen: Rows = field(default_factory=lambda: NO_ROWS)
     context: Context = field(default_factory=Context)
     query: str = ""
+    vectors: bool = False  # are wanted of what is found
 
     @cached_property
     def allowed(self) -> Mask:

@@ -17,9 +17,10 @@ from services.retrieval.indexes.stored import read_index
 from services.retrieval.part import Part
 from winnow.artifacts import TOGETHER, Bundle
 from winnow.catalogue import Mask
-from winnow.encoding import Schema
+from winnow.encoding import Schema, image_width
 from winnow.errors import BundleRefused
 from winnow.features import Ints
+from winnow.image_vectors import MAX_WIDTH
 from winnow.inference import Model, ModelHost, check_samples, check_tables
 from winnow.types import HISTORY, Floats
 
@@ -61,6 +62,7 @@ class RetrievalBundle:
     together: Neighbours
     count: npt.NDArray[np.float64]
     recent: npt.NDArray[np.float64]
+    image_width: int = 0  # numbers of an image's vector that the item tower reads; 0: it reads none
     reading: Reading | None = None  # of `together`, where it is a model's own; else serving's settings count
 
 
@@ -90,7 +92,9 @@ def _load(bundle: Bundle, host: ModelHost, indexed: Indexed, part: Part | None) 
     vectors = column(bundle, "item_vectors.npy", np.float32, (items, dim))
     require(bool(np.isfinite(vectors).all()), "item_vectors.npy holds numbers that are not finite")
     schemas = {name: Schema.from_json(facts["schemas"][name], vocabularies) for name in towers}
-    check_tables("item_tower", towers["item_tower"], schemas["item_tower"])
+    width = image_width(facts)
+    require(0 <= width <= MAX_WIDTH, f"facts.image.width is {width}, an item's vector has {MAX_WIDTH} numbers at most")
+    check_tables("item_tower", towers["item_tower"], schemas["item_tower"], some_item(schemas["item_tower"], width))
     check_tables("user_tower", towers["user_tower"], schemas["user_tower"], no_history(1, dim))
     return RetrievalBundle(
         id=bundle.id,
@@ -110,6 +114,7 @@ def _load(bundle: Bundle, host: ModelHost, indexed: Indexed, part: Part | None) 
         together=read_neighbours(bundle, "together", items),
         count=count,
         recent=recent,
+        image_width=width,
         reading=reading_of(facts),
     )
 
@@ -120,6 +125,12 @@ def reading_of(facts: Mapping[str, Any]) -> Reading | None:
     acts, decay = int(facts[TOGETHER]["acts"]), float(facts[TOGETHER]["decay"])
     require(1 <= acts <= HISTORY and 0 < decay <= 1, f"facts.{TOGETHER} needs 1 to {HISTORY} acts, a decay in (0, 1]")
     return Reading(acts, decay)
+
+
+def some_item(schema: Schema, width: int) -> dict[str, npt.NDArray[Any]]:
+    """The item tower's inputs besides `ids`, of one item."""
+    image = {"image": np.ones((1, width), np.float32)} if width else {}
+    return {"numbers": np.zeros((1, len(schema.numeric)), np.float32), **image}
 
 
 def no_history(people: int, dim: int) -> dict[str, npt.NDArray[Any]]:

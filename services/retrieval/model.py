@@ -17,7 +17,8 @@ from services.retrieval.ask import Ask
 from services.retrieval.bundle import Neighbours, RetrievalBundle, no_history
 from services.retrieval.part import Part
 from winnow.catalogue import Catalogue, Mask, Rows
-from winnow.features import ItemView, UserView, item_digest
+from winnow.encoding import tower_inputs
+from winnow.features import UserView, item_digest
 from winnow.types import HISTORY, Floats, Item
 
 BATCH = 512  # items through the item tower at once
@@ -93,10 +94,9 @@ class Model:
         """Items → (n, d) by the item tower."""
         vectors = np.zeros((len(items), self.bundle.dim), np.float32)
         for start in range(0, len(items), BATCH):
-            views = [ItemView(item) for item in items[start : start + BATCH]]
-            ids, numbers = self.bundle.item_schema.encode(views)
-            outputs = self.bundle.item_tower.run({"ids": ids, "numbers": numbers})
-            vectors[start : start + len(views)] = outputs["vector"]
+            some = items[start : start + BATCH]
+            inputs = tower_inputs(self.bundle.item_schema, some, self.bundle.image_width)
+            vectors[start : start + len(some)] = self.bundle.item_tower.run(inputs)["vector"]
         return vectors
 
     def users(self, asks: Sequence[Ask]) -> Floats:

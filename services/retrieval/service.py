@@ -21,6 +21,7 @@ from services.retrieval.seen import Fingerprints
 from services.retrieval.sources import Source
 from services.retrieval.sources.tower import nearest
 from winnow.catalogue import Catalogue, Mask, Rows
+from winnow.directions import packed
 from winnow.errors import FailedPrecondition, InvalidArgument, NotFound, WinnowError
 from winnow.filters import Filter
 from winnow.ports import RetrieveQuery
@@ -193,6 +194,7 @@ class RetrievalService:
             seen=seen[seen >= 0] if query.include_seen else NO_ROWS,
             context=query.context,
             query=query.query,
+            vectors=query.vectors,
         )
 
     def _mask(self, tree: Filter | None) -> Mask:
@@ -215,7 +217,9 @@ class RetrievalService:
                 skipped.append(source.name)
                 found.append([Found()] * len(asks))
         return [
-            self._candidates(model, merge([of_source[n] for of_source in found], self._blends, ask.n), tuple(skipped))
+            self._candidates(
+                model, merge([of_source[n] for of_source in found], self._blends, ask.n), tuple(skipped), ask.vectors
+            )
             for n, ask in enumerate(asks)
         ]
 
@@ -243,7 +247,7 @@ class RetrievalService:
         ]
         return self._candidates(model, merge(found, blends, ask.n), ())
 
-    def _candidates(self, model: Model, merged: Merged, skipped: tuple[str, ...]) -> Candidates:
+    def _candidates(self, model: Model, merged: Merged, skipped: tuple[str, ...], vectors: bool = False) -> Candidates:
         return Candidates(
             item_ids=self._catalogue.names(merged.rows),
             sources=merged.sources,
@@ -251,4 +255,5 @@ class RetrievalService:
             source_names=self._names,
             bundle=model.id,
             skipped=skipped,
+            vectors=packed(model.vectors[merged.rows]) if vectors else None,
         )

@@ -22,10 +22,11 @@ from winnow.guarded import Guarded
 from winnow.pipeline import Run, remaining_s
 from winnow.ports import Retrieval, RetrieveQuery
 from winnow.requests import Readiness
-from winnow.types import Candidates, Floats, Strings, UserState
+from winnow.types import Candidates, Directions, Floats, Strings, UserState
 
 T = TypeVar("T")
 Blends = Callable[[Sequence[str]], Sequence[Blend]]
+VECTORS = "vectors"
 SPARE = 0.85  # of the time that is left: what a part may take, so that the others' answers still get home
 
 
@@ -111,14 +112,31 @@ def gathered(found: Sequence[Candidates], blends: Blends, n: int, lost: Sequence
     kept = once(ids)
     lists = [proposed(kept[(bits[kept] >> s & 1) > 0], scores[:, s], turn) for s in range(len(names))]
     merged = merge(lists, list(blends(names)), n)
+    vectors, unlike = comparable(found)
     return Candidates(
         item_ids=ids[merged.rows],
         sources=merged.sources,
         scores=merged.scores,
         source_names=names,
         bundle="+".join(dict.fromkeys(one.bundle for one in found)),
-        skipped=tuple(dict.fromkeys((*lost, *(name for one in found for name in one.skipped)))),
+        skipped=tuple(dict.fromkeys((*lost, *(name for one in found for name in one.skipped), *unlike))),
+        vectors=None if vectors is None else vectors[merged.rows],
     )
+
+
+def comparable(found: Sequence[Candidates]) -> tuple[Directions | None, tuple[str, ...]]:
+    """The vectors of all parts, one after the other, as far as they are of one model: during a promotion parts serve two,
+    whose vectors say nothing of each other. Where some are left out, they are named as skipped."""
+    spaces = [None if one.vectors is None else (one.bundle, one.vectors.shape[1]) for one in found]
+    space = next((one for one in spaces if one), None)
+    if space is None:
+        return None, ()
+    known = [
+        one.vectors if own == space and one.vectors is not None else np.zeros((len(one), space[1]), np.int8)
+        for one, own in zip(found, spaces, strict=True)
+    ]
+    unlike = any(len(one) and own != space for one, own in zip(found, spaces, strict=True))
+    return np.concatenate(known), (VECTORS,) if unlike else ()
 
 
 def proposed(rows: Rows, scores: Floats, turn: Rows) -> Found:

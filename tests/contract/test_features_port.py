@@ -12,7 +12,9 @@ import pytest
 
 from tests.events import click, features, parts
 from tests.homes import small_home
+from tests.wirings import over_grpc
 from winnow.errors import InvalidArgument, PayloadTooLarge
+from winnow.image_vectors import packed
 from winnow.ports import Features
 from winnow.seen import EXACT, fingerprints
 from winnow.types import HISTORY, MAX_EVENTS, CataloguePage, EventType, Item, Person
@@ -185,6 +187,21 @@ async def test_items_come_in_the_order_written_the_newest_version_only(opened: C
     assert after[-2].title == "Changed"
     assert [item.title for item in page.items] == ["C"]
     assert after == restarted
+
+
+async def test_vectors_of_images_come_to_those_who_ask_before_and_after_a_restart(opened: Callable[[], Opened]) -> None:
+    seen = Item("seen", image_vector=packed([0.5, -2.0]))
+    async with opened() as port:
+        first = await port.put_items([seen, Item("unseen")])
+        again = await port.put_items([seen])
+        changed = await port.put_items([replace(seen, image_vector=packed([0.5, -2.5])), seen])
+        now = [await port.catalogue(60, 10, images) for images in (True, False)]
+    async with opened() as port, over_grpc("feature", port) as far:
+        restarted = [await far.catalogue(60, 10, images) for images in (True, False)]
+    assert (first.accepted, again.accepted, changed.accepted) == (2, 0, 0)
+    for with_images, without in (now, restarted):
+        assert {item.item_id: item for item in with_images.items} == {"seen": seen, "unseen": Item("unseen")}
+        assert not any(item.image_vector for item in without.items)
 
 
 async def test_an_item_that_says_nothing_new_is_not_written_again(opened: Callable[[], Opened]) -> None:

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.retrieval.service import RetrievalService
 from tests.bundles import CATEGORIES, SOURCES, make_user
 from tests.retrievals import Shop
 from tests.wirings import over_grpc
+from winnow.directions import unpacked
 from winnow.errors import InvalidArgument, NotFound
 from winnow.filters import All, Any, Filter, Not, Op, Term, holds
 from winnow.ports import Retrieval, RetrieveQuery
@@ -176,6 +178,29 @@ async def test_a_candidate_says_which_sources_proposed_it(opened: Callable[[], O
         [found] = await port.retrieve([RetrieveQuery(people(shop)[0], 60)])
     said = {name for row in range(len(found)) for name in found.sources_of(row)}
     assert said == {"tower", "sequence", "item_to_item", "trending", "fresh"}
+
+
+async def test_vectors_come_where_they_are_asked_for_and_say_how_items_are_alike(
+    opened: Callable[[], Opened], service: Retrieval, shop: Shop
+) -> None:
+    asked = [RetrieveQuery(user, 60, vectors=user.known) for user in people(shop)]
+    async with opened() as port:
+        answers = await port.retrieve(asked)
+        [plain] = await port.retrieve([replace(asked[0], vectors=False)])
+        [nothing] = await port.retrieve([replace(asked[0], filter=Term("brand", Op.IN, ("no such brand",)))])
+    assert [found.vectors is not None for found in answers] == [query.vectors for query in asked]
+    assert plain.vectors is None
+    assert plain.item_ids.tolist() == answers[0].item_ids.tolist()
+    assert nothing.vectors is not None
+    assert len(nothing.vectors) == 0
+    assert isinstance(service, RetrievalService)
+    by_id = dict(zip([item.item_id for item in shelf(shop)], service.vectors, strict=True))
+    for found in answers:
+        if found.vectors is not None:
+            assert found.vectors.dtype == np.int8
+            exact = np.stack([by_id[item_id] for item_id in found.item_ids])
+            own = unpacked(found.vectors)
+            np.testing.assert_allclose(own @ own.T, exact @ exact.T, atol=0.02)
 
 
 async def test_a_query_brings_the_items_that_its_words_name(opened: Callable[[], Opened], shop: Shop) -> None:

@@ -28,12 +28,13 @@ TOPIC = "winnow.events"
 DAY_S = 86_400
 LATENESS_S = 30 * DAY_S  # longer than the log: the network decides what is late, the test does not
 WAIT_S = 180.0
+POLL_S = 0.05  # looking costs milliseconds of what the job needs; what lies between two writes of a batch takes longer
 AT_MOST = 350  # records of a batch: several batches between the crashes
 LOG = event_logs.messages(900, seed=21)
 ARRIVING = event_logs.disturbed(LOG, seed=22)
 RUBBISH = [(b"x", b"{rubbish %d" % n) for n in range(7)]
 QUERIES = ("log", "panes", "sessions")
-OPTIONS = {"--every-s": 0.2, "--at-most": AT_MOST, "--lateness-s": LATENESS_S, "--shuffle-partitions": 1}
+OPTIONS = {"--every-s": 1.0, "--at-most": AT_MOST, "--lateness-s": LATENESS_S, "--shuffle-partitions": 1}
 
 
 @dataclass
@@ -85,7 +86,7 @@ def until(happened: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + WAIT_S
     while not happened():
         assert time.monotonic() < end, f"{what} did not happen within {WAIT_S:g} s"
-        time.sleep(0.01)
+        time.sleep(POLL_S)
 
 
 def started_beyond(platform: Platform, query: str) -> int:

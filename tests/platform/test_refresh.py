@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -42,8 +43,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Bundle, Bu
 
 
 @pytest.fixture
-def home(world: tuple[Dataset, Bundle, Bundle], tmp_path: Path) -> Path:
+def home(world: tuple[Dataset, Bundle, Bundle], tmp_path: Path, empty_registry: Path) -> Path:
     colour_world(tmp_path / "home", people=60, acts=15)
+    shutil.copy(empty_registry, tmp_path / "home")
     registry = registry_of(tmp_path / "home")
     for bundle in world[1:]:
         take_over(registry, registry.register(bundle))

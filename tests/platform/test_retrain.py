@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,8 +74,9 @@ def trainers(monkeypatch: pytest.MonkeyPatch) -> Trainers:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home(tmp_path: Path, empty_registry: Path) -> Path:
     colour_world(tmp_path / "home", people=40, acts=15)
+    shutil.copy(empty_registry, tmp_path / "home")
     return tmp_path / "home"
 
 

@@ -172,3 +172,6 @@ def test_an_item_tower_that_fuses_has_the_graph_that_bundles_name(tmp_path: Path
     tower, ids, numbers = tower_of("attention")
     inputs, axes = {"ids": ids, "numbers": numbers}, {"ids": {0: "n"}, "numbers": {0: "n"}}
     export(tower, inputs, ("vector",), axes, tmp_path / "tower.onnx")
+    traced = (tmp_path / "tower.onnx").read_bytes()
+    assert str(Path.cwd()).encode() not in traced
+    assert b"site-packages" not in traced

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +114,36 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     one, two, other = (trained(LoopSettings(epochs=2, seed=seed))[0] for seed in (5, 5, 6))
     assert torch.equal(weights(one), weights(two))
     assert not torch.equal(weights(one), weights(other))
+
+
+def test_a_compiled_run_learns_the_same_under_the_same_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # C++ would take half a minute
+    settings = LoopSettings(epochs=2, lr=1e-2, checkpoint=tmp_path / "c")
+    plain, told = trained(settings, dropout=0.0)
+    faster, heard = trained(replace(settings, compiled=True), dropout=0.0)
+    assert heard.steps == told.steps
+    assert heard.losses == pytest.approx(told.losses, abs=1e-4)
+    assert torch.allclose(weights(faster), weights(plain), atol=1e-4)
+    saved = read_checkpoint(tmp_path / "c", torch.device("cpu"))
+    assert saved is not None
+    assert list(saved["model"]) == list(faster.state_dict()) == list(plain.state_dict())
+
+
+def test_what_rounds_otherwise_is_another_run() -> None:
+    plain = LoopSettings()
+    others = [replace(plain, compiled=True), replace(plain, precision="bf16"), replace(plain, precision="fp32")]
+    assert len({settings.identity(1) for settings in (plain, *others)}) == 4
+
+
+def test_half_precision_is_near_and_only_where_it_was_asked_for() -> None:
+    settings = LoopSettings(epochs=2, lr=1e-2)
+    plain, told = trained(settings, dropout=0.0)
+    same, _ = trained(replace(settings, precision="fp32"), dropout=0.0)
+    half, heard = trained(replace(settings, precision="bf16"), dropout=0.0)
+    assert torch.equal(weights(plain), weights(same))
+    assert not torch.equal(weights(plain), weights(half))
+    assert heard.losses == pytest.approx(told.losses, rel=0.02)
+    assert all(parameter.dtype == torch.float32 for parameter in half.parameters())
 
 
 def test_a_finished_run_is_not_run_again_and_another_run_does_not_use_its_checkpoint(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.training.worlds import START_S, Killed, ShuffledRetrieval, colour_wor
 from training import impressions
 from training.dataset import Dataset, load
 from training.impressions import Impressions, build
-from training.lists import ImpressionSettings, Lists, thinned
+from training.lists import Asker, ImpressionSettings, Lists, thinned
 from training.moments import moments
 from training.ranker_schemas import fit_schemas, item_views
 from training.split import Split, split
@@ -194,6 +194,23 @@ def test_features_that_need_a_clock_are_left_out_where_there_is_only_an_order(
     assert not {"context_hour", "context_weekday", "user_log_days_since_last"} & set(ordered.user.names)
 
 
+async def test_what_a_newcomer_really_had_is_not_in_their_list_where_nobody_acts_again(
+    world: tuple[Dataset, Split, CountingRetrieval], built: Impressions
+) -> None:
+    """Else the ranker would learn that what a person likes is wrong for them."""
+    dataset, parts, retrieval = world
+    dataset = replace(dataset, protocol="leave-one-out")
+    young = [moment for moment in moments(dataset, parts).rank if moment.kept is not None]
+    asker = Asker(dataset, retrieval, retrieval.bundle, built.schemas.user, SETTINGS)
+    await asker.start(young[0])
+    lists = await asker.lists(young, "calibrate", np.random.default_rng(0))
+    assert len(lists) == len(young)
+    for n, moment in enumerate(young):
+        listed = lists.item[lists.starts[n] : lists.starts[n + 1]]
+        own = dataset.acts_of(moment.person)
+        assert not np.isin(listed, dataset.acts.item[own[own < moment.before]]).any()
+
+
 async def test_logged_requests_are_lists_of_their_own(tmp_path: Path) -> None:
     """What was shown is a list, clicked or not; the act that answers it is no moment of its own."""
     rows = []
@@ -222,14 +239,17 @@ async def test_logged_requests_are_lists_of_their_own(tmp_path: Path) -> None:
     assert datetime.fromtimestamp(cut, UTC) > datetime.fromtimestamp(START_S, UTC) + timedelta(hours=20)
 
 
+async def lists_of_a_shop(path: Path) -> tuple[Dataset, Split, Impressions]:
+    dataset = load(shop(path / "home", people=10, baskets=3))
+    parts = split(dataset, "serve")
+    retrieval = CountingRetrieval(dataset, parts.train, path / "bundle")
+    settings = replace(SETTINGS, candidates=60)
+    return dataset, parts, await build(dataset, parts, retrieval, retrieval.bundle, path / "lists", settings)
+
+
 async def test_where_people_buy_again_the_ranker_is_told_what_they_bought(tmp_path: Path) -> None:
     """As a state of that moment has it: the basket that is the answer is not in it."""
-    dataset = load(shop(tmp_path / "home", people=10, baskets=3))
-    parts = split(dataset, "serve")
-    retrieval = CountingRetrieval(dataset, parts.train, tmp_path / "bundle")
-    found = await build(
-        dataset, parts, retrieval, retrieval.bundle, tmp_path / "lists", replace(SETTINGS, candidates=60)
-    )
+    dataset, parts, found = await lists_of_a_shop(tmp_path)
     names, lists = found.facts["candidates"], found.calibrate
     assert tuple(names[-3:]) == ACTED
     asked = moments(dataset, parts).calibrate
@@ -241,3 +261,12 @@ async def test_where_people_buy_again_the_ranker_is_told_what_they_bought(tmp_pa
         told = np.expm1(lists.candidates[rows, names.index("acted:count")])
         assert np.allclose(told, [history.count(item_id) for item_id in ids], atol=1e-4)
     assert (lists.candidates[:, -3:] > 0).any(axis=0).all()
+
+
+async def test_where_people_buy_again_half_of_the_questions_leave_out_what_they_had(tmp_path: Path) -> None:
+    _, _, found = await lists_of_a_shop(tmp_path)
+    order, lists = found.facts["candidates"].index("acted:order"), found.rank
+    bought = np.add.reduceat(lists.candidates[:, order] > 0, lists.starts[:-1])
+    new_ones = lists.click & (lists.candidates[:, order] == 0)
+    assert 0.3 < (bought > 0).mean() < 0.8
+    assert new_ones[np.repeat(bought == 0, np.diff(lists.starts))].sum() > 0, "what is right there is new"

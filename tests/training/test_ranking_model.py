@@ -39,7 +39,7 @@ def make_model(
     raw = np.random.default_rng(seed).gamma(1.0, 3.0, (100, C)).astype(np.float32)
     raw[:, -1] = 0.0  # a source that never spoke
     ranges = Range.of(user.encode(USER_VIEWS)[1]), Range.of(item.encode(ITEM_VIEWS)[1])
-    model = RANKERS[name].make(Inputs(user, item, *ranges, raw), Regularisation(init_std=0.3)).eval()
+    model = RANKERS[name].make(Inputs(user, item, *ranges, raw), Regularisation(init_std=0.25)).eval()
     with torch.no_grad():
         for zero in (p for p in model.parameters() if not p.any()):
             zero.normal_(std=0.1)

@@ -37,7 +37,7 @@ QUICK = RankingSettings(loop=LoopSettings(epochs=12, lr=3e-3, weight_decay=1e-2,
 def lists(tmp_path_factory: pytest.TempPathFactory) -> Impressions:
     """Of a world where everybody acts on one colour, and retrieval knows nothing."""
     path: Path = tmp_path_factory.mktemp("colours")
-    dataset = colour_world(path / "home", people=120, acts=24)
+    dataset = colour_world(path / "home", people=240, acts=24)
     parts = split(dataset, "serve")
     retrieval = ShuffledRetrieval(dataset, parts.train, path / "bundle")
     asked = ImpressionSettings(candidates=60, top=4, negatives=16)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from training.data.images import with_images
 from winnow.canonical import EVENTS, ITEMS, USERS
 from winnow.types import MAX_ATTRIBUTES, MAX_CATEGORIES, MAX_ID, MAX_TEXT, EventType
 
@@ -66,7 +67,7 @@ def clean_events(frame: pl.DataFrame) -> Cleaned:
 
 def clean_items(frame: pl.DataFrame) -> Cleaned:
     """Rows of `winnow.canonical.ITEMS`."""
-    raw = with_columns(frame, ITEMS.names)
+    raw = with_images(with_columns(frame, ITEMS.names))
     ready = raw.with_columns(
         *(text(raw, name) for name in ("item_id", "title", "description", "brand", "currency", "image_url")),
         listing(raw, "categories"),

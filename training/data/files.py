@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
@@ -22,7 +22,8 @@ from training.data.source import CHUNK
 from winnow.errors import InvalidArgument
 
 BLOCK_BYTES = 16 * 2**20  # of a CSV, read at a time
-LINES = 50_000  # of a JSONL file, read at a time
+LINES, LINES_BYTES = 50_000, 64 * 2**20  # of a JSONL file, read at a time
+VECTORS = 10_000  # rows of a Parquet file with a column of lists of numbers, read at a time
 MAX_LINE = 2**20  # bytes
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 
@@ -57,10 +58,16 @@ def unreadable(file: Path, wrong: Exception) -> InvalidArgument:
 def parquet_frames(file: Path, wanted: list[str]) -> Iterator[pl.DataFrame]:
     row = 1
     with pq.ParquetFile(file) as opened:
-        for batch in opened.iter_batches(CHUNK, columns=wanted):
+        vectors = any(is_vector(field.type) for field in opened.schema_arrow if field.name in wanted)
+        for batch in opened.iter_batches(VECTORS if vectors else CHUNK, columns=wanted):
             frame = pl.DataFrame(pa.Table.from_batches([batch])).with_row_index("row", offset=row)
             row += frame.height
             yield frame
+
+
+def is_vector(kind: pa.DataType) -> bool:
+    lists: bool = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return lists and bool(pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
 
 
 def header(file: Path) -> list[str]:
@@ -142,7 +149,7 @@ def jsonl_frames(file: Path, lines: int, wanted: list[str] | None = None) -> Ite
     """Values as text, lists joined by `|`; nested objects give columns `outer.inner`."""
     row = 1
     with file.open("rb") as stream:
-        while block := list(islice(stream, lines)):
+        while block := next_lines(stream, lines):
             objects = [parsed(line) for line in block]
             names = dict.fromkeys(name for one in objects for name in one)
             data = {
@@ -153,6 +160,18 @@ def jsonl_frames(file: Path, lines: int, wanted: list[str] | None = None) -> Ite
             numbers = pl.Series("row", range(row, row + len(block)), pl.Int64)
             yield pl.DataFrame([numbers, *(pl.Series(name, values, pl.String) for name, values in data.items())])
             row += len(block)
+
+
+def next_lines(stream: BinaryIO, lines: int) -> list[bytes]:
+    """At most so many, and about `LINES_BYTES`."""
+    block: list[bytes] = []
+    size = 0
+    for line in islice(stream, lines):
+        block.append(line)
+        size += len(line)
+        if size >= LINES_BYTES:
+            break
+    return block
 
 
 def parsed(line: bytes) -> dict[str, str | None]:

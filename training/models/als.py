@@ -25,9 +25,9 @@ from training.cooccurrence import people_by_items
 from training.models.contract import Interactions, Towers
 from training.models.factors import FactorModel
 from training.models.graph import Graph
-from training.models.queries import popular_first
 from training.models.served import known_in, save_user_tower, sum_over
 from training.models.ticks import ticks
+from training.models.ties import popular_first
 from winnow.types import Floats
 
 if TYPE_CHECKING:

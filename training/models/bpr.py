@@ -26,9 +26,10 @@ from training.cooccurrence import people_by_items
 from training.models.contract import Interactions, Towers
 from training.models.factors import FactorModel
 from training.models.graph import Graph
-from training.models.queries import kept, popular_first
+from training.models.queries import kept
 from training.models.served import known_in, save_user_tower, sum_over
 from training.models.ticks import ticks
+from training.models.ties import popular_first
 from winnow.features import Ints
 from winnow.types import Floats
 

@@ -32,6 +32,7 @@ class FactorModel(ABC):
         self.settings, self.seed = settings, seed
         self._vectors: Floats = np.empty((0, 0), np.float32)
         self._popular: Scores = np.empty(0)
+        self._asked: Towers | None = None
 
     @abstractmethod
     def fit(self, data: Interactions, progress: Progress | None = None) -> Self: ...
@@ -40,7 +41,10 @@ class FactorModel(ABC):
     def serves(self) -> Towers: ...
 
     def scores(self, histories: Sequence[Ints]) -> Scores:
-        return scores_by(self.serves(), histories, self._popular)
+        """By the fold-in of the fit that these factors are of: making one looks at every item (ALS inverts a matrix)."""
+        if self._asked is None or self._asked.vectors is not self._vectors:
+            self._asked = self.serves()
+        return scores_by(self._asked, histories, self._popular)
 
     def save(self, folder: Path) -> None:
         store.write(folder, self, {name: getattr(self, f"_{name}") for name in self.arrays})

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from training.models.contract import Interactions, Towers
 from training.models.factors import FactorModel
 from training.models.graph import Graph
-from training.models.queries import popular_first
 from training.models.served import known_in, save_user_tower, sum_over
+from training.models.ties import popular_first
 from winnow.types import HISTORY
 
 if TYPE_CHECKING:

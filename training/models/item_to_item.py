@@ -16,7 +16,7 @@ from pydantic import Field
 from training.cooccurrence import best
 from training.models import store
 from training.models.contract import Interactions, Scores, Table
-from training.models.queries import popular_first
+from training.models.ties import popular_first
 from winnow.features import Ints
 from winnow.types import HISTORY
 
@@ -54,7 +54,7 @@ class ItemToItem:
 
     def weigh(self, data: Interactions) -> Weights:
         """All that goes with all."""
-        raise NotImplementedError
+        raise NotImplementedError  # what sets these models apart: each says it in its own file
 
     def fit(self, data: Interactions, progress: Progress | None = None) -> Self:
         weights = self.weigh(data)

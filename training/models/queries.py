@@ -11,20 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.models.contract import Interactions, Scores, Towers
+from training.models.contract import Scores, Towers
 from winnow.features import Ints
 from winnow.types import HISTORY, Floats
 
 BATCH = 256  # histories at a time
 ACT = 1  # the type code that stands for any act
-TIE = 1e-9  # what popularity adds to a score: the order of equals, and all that an empty history is told
-
-
-def popular_first(data: Interactions) -> Scores:
-    """(N,) the share of all acts that each item has, times `TIE`."""
-    counts = np.bincount(data.items, minlength=data.n_items)
-    share: Scores = TIE * counts / (counts.sum() + 1.0)
-    return share
 
 
 def kept(history: Ints, acts: int = HISTORY) -> Ints:

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from training.models.contract import Interactions
 from training.models.losses import loss_of
+from training.models.tower_graphs import BLOCKED
 from training.models.towers import Encoder, ItemVectors, Network, TowerModel, TowerSettings
-from training.models.two_tower import BLOCKED, Block, TowerSizes
+from training.models.two_tower import Block, TowerSizes
 from winnow.types import HISTORY
 
 

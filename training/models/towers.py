@@ -25,8 +25,9 @@ from training.loop import Batch, Batches, History, LoopSettings, fit, seed_every
 from training.models import store
 from training.models.contract import Interactions, Scores, Towers
 from training.models.losses import Loss
-from training.models.queries import popular_first, scores_by
+from training.models.queries import scores_by
 from training.models.store import Arrays
+from training.models.ties import popular_first
 from training.sequences import Sequences, Values
 from winnow.acts import CODES, Acts
 from winnow.features import Ints
@@ -72,7 +73,7 @@ class Encoder(nn.Module):
 
     def after(self, history: Tensor, known: Tensor, ids: Tensor) -> Tensor:
         """(b, L, d) the person after each act; places that are not known may hold anything finite."""
-        raise NotImplementedError
+        raise NotImplementedError  # what sets these networks apart: each says it in its own file
 
     def forward(self, history: Tensor, known: Tensor, ids: Tensor) -> Tensor:
         """(b, d) the person after the newest act."""
@@ -107,7 +108,7 @@ class Network(nn.Module):
 
     def items(self) -> Tensor:
         """(N, d) the items' vectors."""
-        raise NotImplementedError
+        raise NotImplementedError  # what sets these networks apart: each says it in its own file
 
     def forward(self, batch: Batch) -> Tensor:
         """The mean loss over the acts that have one before them; `batch` as `Sequences.windows` makes it."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,14 +21,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.models.fusion import Fusion
+from training.models.tower_graphs import BLOCKED, save_item, save_user
 from winnow.encoding import Schema
 from winnow.types import HISTORY
 
 DIM = 128
-BLOCKED = -1e9  # finite: a row of -inf makes softmax NaN
 HOTTEST, COLDEST = 0.02, 0.5  # bounds of the temperature
 USER_ID, ITEM_ID = "user_id", "item_id"
-METADATA = "metadata"
+METADATA, IMAGE = "metadata", "image"
 MODALITY_OF = {ITEM_ID: "id", "item_tokens": "text"}
 MODALITIES = (*MODALITY_OF.values(), METADATA)
 
@@ -53,7 +54,7 @@ class TowerSizes:
 
 
 class ItemTower(nn.Module):
-    """`ids` (n, W), `numbers` (n, D) → (n, d), L2 norm 1. Values of one feature are averaged, features are summed."""
+    """`ids` (n, W), `numbers` (n, D) → (n, d), L2 norm 1. Values of one feature are averaged."""
 
     def __init__(self, schema: Schema, sizes: TowerSizes) -> None:
         super().__init__()
@@ -73,37 +74,58 @@ class ItemTower(nn.Module):
         nn.init.zeros_(self.mix[2].bias)
         nn.init.normal_(self.numbers.weight, std=0.02)
 
+
+class SummedItemTower(ItemTower):
+    """Features are summed."""
+
     def forward(self, ids: Tensor, numbers: Tensor) -> Tensor:
         x = self.numbers(numbers)
         for table, columns in zip(self.tables, self.columns, strict=True):
             x = x + mean_of(table, ids[:, columns], self.training)
         return F.normalize(x + self.mix(x), dim=-1)
 
+    def draw(self, file: Path) -> None:
+        save_item(self, file)
+
 
 class FusedItemTower(ItemTower):
-    """The same signature, but the id, the words and the rest are modalities that are mixed, and may be missing: an id that
-    training did not know, an item without words, or one of no category and brand."""
+    """The id, the words, the rest and the image are modalities that are mixed, and may be missing: an id that training did
+    not know, an item without words, one of no category and brand, or one whose `image` (n, W) is zeros.
 
-    def __init__(self, schema: Schema, sizes: TowerSizes) -> None:
+    `centre` (W,) is the mean of where images' vectors point; without it the tower reads no images."""
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, schema: Schema, sizes: TowerSizes, centre: Tensor | None = None) -> None:
         super().__init__(schema, sizes)
         self.kinds = [MODALITY_OF.get(feature.name, METADATA) for feature in schema.categorical]
         self.known = [
             schema.vocabularies[f.vocabulary].buckets if f.name == ITEM_ID else 0 for f in schema.categorical
         ]  # rows up to here say nothing of this very item
-        self.fusion = Fusion(dict.fromkeys(MODALITIES, sizes.dim), sizes.dim, sizes.fusion)
+        self.names = MODALITIES if centre is None else (*MODALITIES, IMAGE)
+        widths = dict.fromkeys(MODALITIES, sizes.dim) | ({} if centre is None else {IMAGE: len(centre)})
+        self.fusion = Fusion(widths, sizes.dim, sizes.fusion)
+        if centre is not None:
+            self.register_buffer("centre", centre)
+            self.register_buffer("spread", ((1 - centre @ centre).clamp(min=1e-3) / len(centre)).sqrt())
 
-    def forward(self, ids: Tensor, numbers: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, numbers: Tensor, image: Tensor | None = None) -> Tensor:
         vectors = dict.fromkeys(MODALITIES, torch.zeros_like(self.numbers(numbers))) | {METADATA: self.numbers(numbers)}
         present = dict.fromkeys(MODALITIES, torch.zeros_like(ids[:, 0], dtype=torch.bool))
         for kind, known, table, columns in zip(self.kinds, self.known, self.tables, self.columns, strict=True):
             vectors[kind] = vectors[kind] + mean_of(table, ids[:, columns], self.training)
             present[kind] = present[kind] | (ids[:, columns] > known).any(1)
-        x = self.fusion(vectors, torch.stack([present[name] for name in MODALITIES], dim=1))
+        if image is not None:
+            vectors[IMAGE] = (F.normalize(image, dim=1) - self.centre) / self.spread
+            present[IMAGE] = (image != 0).any(1)
+        x = self.fusion(vectors, torch.stack([present[name] for name in self.names], dim=1))
         return F.normalize(x + self.mix(x), dim=-1)
 
 
-def item_tower(schema: Schema, sizes: TowerSizes) -> ItemTower:
-    return FusedItemTower(schema, sizes) if sizes.fusion else ItemTower(schema, sizes)
+def item_tower(schema: Schema, sizes: TowerSizes, centre: Tensor | None = None) -> ItemTower:
+    """`centre` of the items' images, where there are any: only a tower that fuses reads them."""
+    return FusedItemTower(schema, sizes, centre) if sizes.fusion else SummedItemTower(schema, sizes)
 
 
 def mean_of(table: nn.Embedding, ids: Tensor, training: bool) -> Tensor:
@@ -187,6 +209,9 @@ class UserTower(nn.Module):
         """What serving calls: the vector after the newest act (docs/bundles.md)."""
         return self.after(ids.unsqueeze(1), history, history_types, history_values)[:, 0]
 
+    def draw(self, file: Path) -> None:
+        save_user(self, file)
+
     def after(self, ids: Tensor, history: Tensor, types: Tensor, values: Tensor) -> Tensor:
         """The vectors after the newest Q acts, (b, Q, d); `ids` (b, Q, W) are the facts at each of these moments."""
         asked = ids.shape[1]
@@ -224,16 +249,19 @@ class TwoTower(nn.Module):
         item_buckets: Tensor,  # (N,) row of the id's hash bucket
         user_buckets: Tensor,  # (rows of the user vocabulary,) the same for people
         item_counts: Tensor,  # (N,) times an item is a target in one epoch
+        item_images: Tensor | None = None,  # (N, W), zeros where an item has none
+        image_centre: Tensor | None = None,  # (W,) with them
     ) -> None:
         super().__init__()
         self.sizes = sizes
-        self.item = item_tower(item_schema, sizes)
+        self.item = item_tower(item_schema, sizes, image_centre)
         self.user = UserTower(user_schema, event_types, sizes)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(sizes.temperature)))
         self.id_column = _column(item_schema, ITEM_ID)
         self.user_column = _column(user_schema, USER_ID)
         self.register_buffer("item_ids", item_ids, persistent=False)
         self.register_buffer("item_numbers", item_numbers, persistent=False)
+        self.register_buffer("item_images", item_images, persistent=False)
         self.register_buffer("item_buckets", item_buckets, persistent=False)
         self.register_buffer("user_buckets", user_buckets, persistent=False)
         self.register_buffer("share", item_counts / item_counts.sum().clamp(min=1), persistent=False)
@@ -273,7 +301,9 @@ class TwoTower(nn.Module):
             hidden = torch.rand(len(rows), device=rows.device) < self.sizes.cold_items
             column = torch.where(hidden, self.item_buckets[rows.clamp(min=0)], ids[:, self.id_column])
             ids = torch.cat([ids[:, : self.id_column], column.unsqueeze(1), ids[:, self.id_column + 1 :]], 1)
-        return self.item(ids, self.item_numbers[rows.clamp(min=0)]) * (rows >= 0).unsqueeze(1)
+        known = rows.clamp(min=0)
+        image = () if self.item_images is None else (self.item_images[known].float(),)
+        return self.item(ids, self.item_numbers[known], *image) * (rows >= 0).unsqueeze(1)
 
     def hide_users(self, ids: Tensor) -> Tensor:
         """A person is a stranger (their bucket) or anonymous (nothing) in a share of the sequences, or all facts lack."""

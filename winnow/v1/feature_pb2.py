@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from winnow.v1 import types_pb2 as winnow_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17winnow/v1/feature.proto\x12\twinnow.v1\x1a\x15winnow/v1/types.proto\"1\n\x0cUsersRequest\x12!\n\x06people\x18\x01 \x03(\x0b\x32\x11.winnow.v1.Person\"4\n\rUsersResponse\x12#\n\x05users\x18\x01 \x03(\x0b\x32\x14.winnow.v1.UserState\"1\n\rRecordRequest\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.winnow.v1.Event\"1\n\x0fPutItemsRequest\x12\x1e\n\x05items\x18\x01 \x03(\x0b\x32\x0f.winnow.v1.Item\"0\n\x10\x43\x61talogueRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x03\x12\r\n\x05limit\x18\x02 \x01(\x05\"T\n\x11\x43\x61talogueResponse\x12\x1e\n\x05items\x18\x01 \x03(\x0b\x32\x0f.winnow.v1.Item\x12\x11\n\twatermark\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\x32\xc0\x02\n\x0e\x46\x65\x61tureService\x12:\n\x05Users\x12\x17.winnow.v1.UsersRequest\x1a\x18.winnow.v1.UsersResponse\x12\x36\n\x06Record\x12\x18.winnow.v1.RecordRequest\x1a\x12.winnow.v1.Receipt\x12:\n\x08PutItems\x12\x1a.winnow.v1.PutItemsRequest\x1a\x12.winnow.v1.Receipt\x12\x46\n\tCatalogue\x12\x1b.winnow.v1.CatalogueRequest\x1a\x1c.winnow.v1.CatalogueResponse\x12\x36\n\x05Ready\x12\x17.winnow.v1.ReadyRequest\x1a\x14.winnow.v1.Readinessb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17winnow/v1/feature.proto\x12\twinnow.v1\x1a\x15winnow/v1/types.proto\"1\n\x0cUsersRequest\x12!\n\x06people\x18\x01 \x03(\x0b\x32\x11.winnow.v1.Person\"4\n\rUsersResponse\x12#\n\x05users\x18\x01 \x03(\x0b\x32\x14.winnow.v1.UserState\"1\n\rRecordRequest\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.winnow.v1.Event\"1\n\x0fPutItemsRequest\x12\x1e\n\x05items\x18\x01 \x03(\x0b\x32\x0f.winnow.v1.Item\"@\n\x10\x43\x61talogueRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x03\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x0e\n\x06images\x18\x03 \x01(\x08\"T\n\x11\x43\x61talogueResponse\x12\x1e\n\x05items\x18\x01 \x03(\x0b\x32\x0f.winnow.v1.Item\x12\x11\n\twatermark\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\x32\xc0\x02\n\x0e\x46\x65\x61tureService\x12:\n\x05Users\x12\x17.winnow.v1.UsersRequest\x1a\x18.winnow.v1.UsersResponse\x12\x36\n\x06Record\x12\x18.winnow.v1.RecordRequest\x1a\x12.winnow.v1.Receipt\x12:\n\x08PutItems\x12\x1a.winnow.v1.PutItemsRequest\x1a\x12.winnow.v1.Receipt\x12\x46\n\tCatalogue\x12\x1b.winnow.v1.CatalogueRequest\x1a\x1c.winnow.v1.CatalogueResponse\x12\x36\n\x05Ready\x12\x17.winnow.v1.ReadyRequest\x1a\x14.winnow.v1.Readinessb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,9 +41,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUTITEMSREQUEST']._serialized_start=217
   _globals['_PUTITEMSREQUEST']._serialized_end=266
   _globals['_CATALOGUEREQUEST']._serialized_start=268
-  _globals['_CATALOGUEREQUEST']._serialized_end=316
-  _globals['_CATALOGUERESPONSE']._serialized_start=318
-  _globals['_CATALOGUERESPONSE']._serialized_end=402
-  _globals['_FEATURESERVICE']._serialized_start=405
-  _globals['_FEATURESERVICE']._serialized_end=725
+  _globals['_CATALOGUEREQUEST']._serialized_end=332
+  _globals['_CATALOGUERESPONSE']._serialized_start=334
+  _globals['_CATALOGUERESPONSE']._serialized_end=418
+  _globals['_FEATURESERVICE']._serialized_start=421
+  _globals['_FEATURESERVICE']._serialized_end=741
 # @@protoc_insertion_point(module_scope)

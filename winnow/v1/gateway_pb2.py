@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from winnow.v1 import types_pb2 as winnow_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17winnow/v1/gateway.proto\x12\twinnow.v1\x1a\x15winnow/v1/types.proto\"\xfe\x02\n\x10RecommendRequest\x12!\n\x06person\x18\x01 \x01(\x0b\x32\x11.winnow.v1.Person\x12\x0e\n\x01n\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06offset\x18\x03 \x01(\x05\x12#\n\x07\x63ontext\x18\x04 \x01(\x0b\x32\x12.winnow.v1.Context\x12\r\n\x05query\x18\x05 \x01(\t\x12!\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x11.winnow.v1.Filter\x12\x0f\n\x07\x65xclude\x18\x07 \x03(\t\x12?\n\nobjectives\x18\x08 \x03(\x0b\x32+.winnow.v1.RecommendRequest.ObjectivesEntry\x12\x14\n\x07\x65xplain\x18\t \x01(\x08H\x01\x88\x01\x01\x12\x14\n\x0cinclude_seen\x18\n \x01(\x08\x12\r\n\x05token\x18\x0b \x01(\t\x1a\x31\n\x0fObjectivesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x04\n\x02_nB\n\n\x08_explain\"F\n\x15RecommendBatchRequest\x12-\n\x08requests\x18\x01 \x03(\x0b\x32\x1b.winnow.v1.RecommendRequest\"<\n\x16RecommendBatchResponse\x12\"\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x11.winnow.v1.Answer\"|\n\x0eSimilarRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x0e\n\x01n\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06offset\x18\x03 \x01(\x05\x12!\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x11.winnow.v1.Filter\x12\x0f\n\x07\x65xclude\x18\x05 \x03(\tB\x04\n\x02_n\"\x8e\x01\n\x0fTrendingRequest\x12\x0e\n\x01n\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06offset\x18\x02 \x01(\x05\x12!\n\x06person\x18\x03 \x01(\x0b\x32\x11.winnow.v1.Person\x12!\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x11.winnow.v1.Filter\x12\x0f\n\x07\x65xclude\x18\x05 \x03(\tB\x04\n\x02_n\"7\n\x13RecordEventsRequest\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.winnow.v1.Event\":\n\x18PutCatalogueItemsRequest\x12\x1e\n\x05items\x18\x01 \x03(\x0b\x32\x0f.winnow.v1.Item\"\x85\x02\n\x0bRecommended\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x37\n\x0bpredictions\x18\x04 \x01(\x0b\x32\".winnow.v1.Recommended.Predictions\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12!\n\x06reason\x18\x06 \x01(\x0b\x32\x11.winnow.v1.Reason\x12\x1d\n\x04item\x18\x07 \x01(\x0b\x32\x0f.winnow.v1.Item\x1a<\n\x0bPredictions\x12\r\n\x05\x63lick\x18\x01 \x01(\x01\x12\x0f\n\x07\x63onvert\x18\x02 \x01(\x01\x12\r\n\x05value\x18\x03 \x01(\x01\"\xa6\x01\n\nWatermarks\x12\x0e\n\x06\x65vents\x18\x01 \x01(\x03\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x01(\x03\x12\x11\n\tcatalogue\x18\x03 \x01(\x03\x12\x33\n\x07\x62undles\x18\x04 \x03(\x0b\x32\".winnow.v1.Watermarks.BundlesEntry\x1a.\n\x0c\x42undlesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x93\x03\n\x06\x41nswer\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x05items\x18\x02 \x03(\x0b\x32\x16.winnow.v1.Recommended\x12/\n\x07\x62undles\x18\x03 \x03(\x0b\x32\x1e.winnow.v1.Answer.BundlesEntry\x12\x0f\n\x07variant\x18\x04 \x01(\t\x12\x0f\n\x07skipped\x18\x05 \x03(\t\x12\x11\n\twatermark\x18\x06 \x01(\x03\x12.\n\x07took_ms\x18\x07 \x03(\x0b\x32\x1d.winnow.v1.Answer.TookMsEntry\x12)\n\nwatermarks\x18\x08 \x01(\x0b\x32\x15.winnow.v1.Watermarks\x12\x1b\n\x0etoken_included\x18\t \x01(\x08H\x00\x88\x01\x01\x1a.\n\x0c\x42undlesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bTookMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x11\n\x0f_token_included2\x95\x03\n\x12RecommenderService\x12P\n\tRecommend\x12 .winnow.v1.RecommendBatchRequest\x1a!.winnow.v1.RecommendBatchResponse\x12\x37\n\x07Similar\x12\x19.winnow.v1.SimilarRequest\x1a\x11.winnow.v1.Answer\x12\x39\n\x08Trending\x12\x1a.winnow.v1.TrendingRequest\x1a\x11.winnow.v1.Answer\x12<\n\x06Record\x12\x1e.winnow.v1.RecordEventsRequest\x1a\x12.winnow.v1.Receipt\x12\x43\n\x08PutItems\x12#.winnow.v1.PutCatalogueItemsRequest\x1a\x12.winnow.v1.Receipt\x12\x36\n\x05Ready\x12\x17.winnow.v1.ReadyRequest\x1a\x14.winnow.v1.Readinessb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17winnow/v1/gateway.proto\x12\twinnow.v1\x1a\x15winnow/v1/types.proto\"\xa4\x03\n\x10RecommendRequest\x12!\n\x06person\x18\x01 \x01(\x0b\x32\x11.winnow.v1.Person\x12\x0e\n\x01n\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06offset\x18\x03 \x01(\x05\x12#\n\x07\x63ontext\x18\x04 \x01(\x0b\x32\x12.winnow.v1.Context\x12\r\n\x05query\x18\x05 \x01(\t\x12!\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x11.winnow.v1.Filter\x12\x0f\n\x07\x65xclude\x18\x07 \x03(\t\x12?\n\nobjectives\x18\x08 \x03(\x0b\x32+.winnow.v1.RecommendRequest.ObjectivesEntry\x12\x14\n\x07\x65xplain\x18\t \x01(\x08H\x01\x88\x01\x01\x12\x14\n\x0cinclude_seen\x18\n \x01(\x08\x12\r\n\x05token\x18\x0b \x01(\t\x12\x16\n\tdiversity\x18\x0c \x01(\x01H\x02\x88\x01\x01\x1a\x31\n\x0fObjectivesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x04\n\x02_nB\n\n\x08_explainB\x0c\n\n_diversity\"F\n\x15RecommendBatchRequest\x12-\n\x08requests\x18\x01 \x03(\x0b\x32\x1b.winnow.v1.RecommendRequest\"<\n\x16RecommendBatchResponse\x12\"\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x11.winnow.v1.Answer\"|\n\x0eSimilarRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x0e\n\x01n\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06offset\x18\x03 \x01(\x05\x12!\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x11.winnow.v1.Filter\x12\x0f\n\x07\x65xclude\x18\x05 \x03(\tB\x04\n\x02_n\"\x8e\x01\n\x0fTrendingRequest\x12\x0e\n\x01n\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06offset\x18\x02 \x01(\x05\x12!\n\x06person\x18\x03 \x01(\x0b\x32\x11.winnow.v1.Person\x12!\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x11.winnow.v1.Filter\x12\x0f\n\x07\x65xclude\x18\x05 \x03(\tB\x04\n\x02_n\"7\n\x13RecordEventsRequest\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.winnow.v1.Event\":\n\x18PutCatalogueItemsRequest\x12\x1e\n\x05items\x18\x01 \x03(\x0b\x32\x0f.winnow.v1.Item\"\x85\x02\n\x0bRecommended\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x37\n\x0bpredictions\x18\x04 \x01(\x0b\x32\".winnow.v1.Recommended.Predictions\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12!\n\x06reason\x18\x06 \x01(\x0b\x32\x11.winnow.v1.Reason\x12\x1d\n\x04item\x18\x07 \x01(\x0b\x32\x0f.winnow.v1.Item\x1a<\n\x0bPredictions\x12\r\n\x05\x63lick\x18\x01 \x01(\x01\x12\x0f\n\x07\x63onvert\x18\x02 \x01(\x01\x12\r\n\x05value\x18\x03 \x01(\x01\"\xa6\x01\n\nWatermarks\x12\x0e\n\x06\x65vents\x18\x01 \x01(\x03\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x01(\x03\x12\x11\n\tcatalogue\x18\x03 \x01(\x03\x12\x33\n\x07\x62undles\x18\x04 \x03(\x0b\x32\".winnow.v1.Watermarks.BundlesEntry\x1a.\n\x0c\x42undlesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x93\x03\n\x06\x41nswer\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x05items\x18\x02 \x03(\x0b\x32\x16.winnow.v1.Recommended\x12/\n\x07\x62undles\x18\x03 \x03(\x0b\x32\x1e.winnow.v1.Answer.BundlesEntry\x12\x0f\n\x07variant\x18\x04 \x01(\t\x12\x0f\n\x07skipped\x18\x05 \x03(\t\x12\x11\n\twatermark\x18\x06 \x01(\x03\x12.\n\x07took_ms\x18\x07 \x03(\x0b\x32\x1d.winnow.v1.Answer.TookMsEntry\x12)\n\nwatermarks\x18\x08 \x01(\x0b\x32\x15.winnow.v1.Watermarks\x12\x1b\n\x0etoken_included\x18\t \x01(\x08H\x00\x88\x01\x01\x1a.\n\x0c\x42undlesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bTookMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x11\n\x0f_token_included2\x95\x03\n\x12RecommenderService\x12P\n\tRecommend\x12 .winnow.v1.RecommendBatchRequest\x1a!.winnow.v1.RecommendBatchResponse\x12\x37\n\x07Similar\x12\x19.winnow.v1.SimilarRequest\x1a\x11.winnow.v1.Answer\x12\x39\n\x08Trending\x12\x1a.winnow.v1.TrendingRequest\x1a\x11.winnow.v1.Answer\x12<\n\x06Record\x12\x1e.winnow.v1.RecordEventsRequest\x1a\x12.winnow.v1.Receipt\x12\x43\n\x08PutItems\x12#.winnow.v1.PutCatalogueItemsRequest\x1a\x12.winnow.v1.Receipt\x12\x36\n\x05Ready\x12\x17.winnow.v1.ReadyRequest\x1a\x14.winnow.v1.Readinessb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,35 +41,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANSWER_TOOKMSENTRY']._loaded_options = None
   _globals['_ANSWER_TOOKMSENTRY']._serialized_options = b'8\001'
   _globals['_RECOMMENDREQUEST']._serialized_start=62
-  _globals['_RECOMMENDREQUEST']._serialized_end=444
-  _globals['_RECOMMENDREQUEST_OBJECTIVESENTRY']._serialized_start=377
-  _globals['_RECOMMENDREQUEST_OBJECTIVESENTRY']._serialized_end=426
-  _globals['_RECOMMENDBATCHREQUEST']._serialized_start=446
-  _globals['_RECOMMENDBATCHREQUEST']._serialized_end=516
-  _globals['_RECOMMENDBATCHRESPONSE']._serialized_start=518
-  _globals['_RECOMMENDBATCHRESPONSE']._serialized_end=578
-  _globals['_SIMILARREQUEST']._serialized_start=580
-  _globals['_SIMILARREQUEST']._serialized_end=704
-  _globals['_TRENDINGREQUEST']._serialized_start=707
-  _globals['_TRENDINGREQUEST']._serialized_end=849
-  _globals['_RECORDEVENTSREQUEST']._serialized_start=851
-  _globals['_RECORDEVENTSREQUEST']._serialized_end=906
-  _globals['_PUTCATALOGUEITEMSREQUEST']._serialized_start=908
-  _globals['_PUTCATALOGUEITEMSREQUEST']._serialized_end=966
-  _globals['_RECOMMENDED']._serialized_start=969
-  _globals['_RECOMMENDED']._serialized_end=1230
-  _globals['_RECOMMENDED_PREDICTIONS']._serialized_start=1170
-  _globals['_RECOMMENDED_PREDICTIONS']._serialized_end=1230
-  _globals['_WATERMARKS']._serialized_start=1233
-  _globals['_WATERMARKS']._serialized_end=1399
-  _globals['_WATERMARKS_BUNDLESENTRY']._serialized_start=1353
-  _globals['_WATERMARKS_BUNDLESENTRY']._serialized_end=1399
-  _globals['_ANSWER']._serialized_start=1402
-  _globals['_ANSWER']._serialized_end=1805
-  _globals['_ANSWER_BUNDLESENTRY']._serialized_start=1353
-  _globals['_ANSWER_BUNDLESENTRY']._serialized_end=1399
-  _globals['_ANSWER_TOOKMSENTRY']._serialized_start=1741
-  _globals['_ANSWER_TOOKMSENTRY']._serialized_end=1786
-  _globals['_RECOMMENDERSERVICE']._serialized_start=1808
-  _globals['_RECOMMENDERSERVICE']._serialized_end=2213
+  _globals['_RECOMMENDREQUEST']._serialized_end=482
+  _globals['_RECOMMENDREQUEST_OBJECTIVESENTRY']._serialized_start=401
+  _globals['_RECOMMENDREQUEST_OBJECTIVESENTRY']._serialized_end=450
+  _globals['_RECOMMENDBATCHREQUEST']._serialized_start=484
+  _globals['_RECOMMENDBATCHREQUEST']._serialized_end=554
+  _globals['_RECOMMENDBATCHRESPONSE']._serialized_start=556
+  _globals['_RECOMMENDBATCHRESPONSE']._serialized_end=616
+  _globals['_SIMILARREQUEST']._serialized_start=618
+  _globals['_SIMILARREQUEST']._serialized_end=742
+  _globals['_TRENDINGREQUEST']._serialized_start=745
+  _globals['_TRENDINGREQUEST']._serialized_end=887
+  _globals['_RECORDEVENTSREQUEST']._serialized_start=889
+  _globals['_RECORDEVENTSREQUEST']._serialized_end=944
+  _globals['_PUTCATALOGUEITEMSREQUEST']._serialized_start=946
+  _globals['_PUTCATALOGUEITEMSREQUEST']._serialized_end=1004
+  _globals['_RECOMMENDED']._serialized_start=1007
+  _globals['_RECOMMENDED']._serialized_end=1268
+  _globals['_RECOMMENDED_PREDICTIONS']._serialized_start=1208
+  _globals['_RECOMMENDED_PREDICTIONS']._serialized_end=1268
+  _globals['_WATERMARKS']._serialized_start=1271
+  _globals['_WATERMARKS']._serialized_end=1437
+  _globals['_WATERMARKS_BUNDLESENTRY']._serialized_start=1391
+  _globals['_WATERMARKS_BUNDLESENTRY']._serialized_end=1437
+  _globals['_ANSWER']._serialized_start=1440
+  _globals['_ANSWER']._serialized_end=1843
+  _globals['_ANSWER_BUNDLESENTRY']._serialized_start=1391
+  _globals['_ANSWER_BUNDLESENTRY']._serialized_end=1437
+  _globals['_ANSWER_TOOKMSENTRY']._serialized_start=1779
+  _globals['_ANSWER_TOOKMSENTRY']._serialized_end=1824
+  _globals['_RECOMMENDERSERVICE']._serialized_start=1846
+  _globals['_RECOMMENDERSERVICE']._serialized_end=2251
 # @@protoc_insertion_point(module_scope)

@@ -54,6 +54,7 @@ class RecommendRequest(_message.Message):
     EXPLAIN_FIELD_NUMBER: _builtins.int
     INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
     n: _builtins.int
     """Absent means 10."""
     offset: _builtins.int
@@ -63,6 +64,8 @@ class RecommendRequest(_message.Message):
     include_seen: _builtins.bool
     token: _builtins.str
     """Of a receipt: the answer says whether it includes those events."""
+    diversity: _builtins.float
+    """How varied the list is to be, 0 to 1; absent means the platform's default."""
     @_builtins.property
     def person(self) -> _types_pb2.Person: ...
     @_builtins.property
@@ -87,15 +90,20 @@ class RecommendRequest(_message.Message):
         explain: _builtins.bool | None = ...,
         include_seen: _builtins.bool = ...,
         token: _builtins.str = ...,
+        diversity: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_explain", b"_explain", "_n", b"_n", "context", b"context", "explain", b"explain", "filter", b"filter", "n", b"n", "person", b"person"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "_explain", b"_explain", "_n", b"_n", "context", b"context", "diversity", b"diversity", "explain", b"explain", "filter", b"filter", "n", b"n", "person", b"person"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_explain", b"_explain", "_n", b"_n", "context", b"context", "exclude", b"exclude", "explain", b"explain", "filter", b"filter", "include_seen", b"include_seen", "n", b"n", "objectives", b"objectives", "offset", b"offset", "person", b"person", "query", b"query", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "_explain", b"_explain", "_n", b"_n", "context", b"context", "diversity", b"diversity", "exclude", b"exclude", "explain", b"explain", "filter", b"filter", "include_seen", b"include_seen", "n", b"n", "objectives", b"objectives", "offset", b"offset", "person", b"person", "query", b"query", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
+    _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
     _WhichOneofReturnType__explain: _TypeAlias = _typing.Literal["explain"]  # noqa: Y015
     _WhichOneofArgType__explain: _TypeAlias = _typing.Literal["_explain", b"_explain"]  # noqa: Y015
     _WhichOneofReturnType__n: _TypeAlias = _typing.Literal["n"]  # noqa: Y015
     _WhichOneofArgType__n: _TypeAlias = _typing.Literal["_n", b"_n"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__diversity) -> _WhichOneofReturnType__diversity | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__explain) -> _WhichOneofReturnType__explain | None: ...
     @_typing.overload

@@ -30,9 +30,12 @@ class RetrieveQuery(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     EXCLUDE_FIELD_NUMBER: _builtins.int
     INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
     n: _builtins.int
     query: _builtins.str
     include_seen: _builtins.bool
+    vectors: _builtins.bool
+    """Say the direction of each candidate's vector."""
     @_builtins.property
     def user(self) -> _types_pb2.UserState: ...
     @_builtins.property
@@ -53,10 +56,11 @@ class RetrieveQuery(_message.Message):
         filter: _types_pb2.Filter | None = ...,
         exclude: _abc.Iterable[_builtins.str] | None = ...,
         include_seen: _builtins.bool = ...,
+        vectors: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "filter", b"filter", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "exclude", b"exclude", "filter", b"filter", "include_seen", b"include_seen", "n", b"n", "query", b"query", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "exclude", b"exclude", "filter", b"filter", "include_seen", b"include_seen", "n", b"n", "query", b"query", "user", b"user", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

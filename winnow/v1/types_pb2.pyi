@@ -227,6 +227,7 @@ class Item(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     AVAILABLE_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    IMAGE_VECTOR_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     title: _builtins.str
     description: _builtins.str
@@ -237,6 +238,10 @@ class Item(_message.Message):
     image_url: _builtins.str
     available: _builtins.bool
     """Absent means true."""
+    image_vector: _builtins.bytes
+    """What its image looks like, by a model of the client's: little-endian float32, at most 2048 numbers, as many for every
+    item. Only for writing and between services; no answer has it.
+    """
     @_builtins.property
     def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -259,10 +264,11 @@ class Item(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         available: _builtins.bool | None = ...,
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        image_vector: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_available", b"_available", "_price", b"_price", "available", b"available", "created_at", b"created_at", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available", b"_available", "_price", b"_price", "attributes", b"attributes", "available", b"available", "brand", b"brand", "categories", b"categories", "created_at", b"created_at", "currency", b"currency", "description", b"description", "image_url", b"image_url", "item_id", b"item_id", "price", b"price", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available", b"_available", "_price", b"_price", "attributes", b"attributes", "available", b"available", "brand", b"brand", "categories", b"categories", "created_at", b"created_at", "currency", b"currency", "description", b"description", "image_url", b"image_url", "image_vector", b"image_vector", "item_id", b"item_id", "price", b"price", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__available: _TypeAlias = _typing.Literal["available"]  # noqa: Y015
     _WhichOneofArgType__available: _TypeAlias = _typing.Literal["_available", b"_available"]  # noqa: Y015
@@ -394,9 +400,14 @@ class Candidates(_message.Message):
     SOURCE_NAMES_FIELD_NUMBER: _builtins.int
     BUNDLE_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
+    DIM_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
     scores: _builtins.bytes
     """Row-major (n, source_names), little-endian float32."""
     bundle: _builtins.str
+    dim: _builtins.int
+    """Where the query asked for them: numbers of an item's vector, and row-major (n, dim) int8 directions; 0: no vectors."""
+    vectors: _builtins.bytes
     @_builtins.property
     def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -416,10 +427,12 @@ class Candidates(_message.Message):
         source_names: _abc.Iterable[_builtins.str] | None = ...,
         bundle: _builtins.str = ...,
         skipped: _abc.Iterable[_builtins.str] | None = ...,
+        dim: _builtins.int = ...,
+        vectors: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "item_ids", b"item_ids", "scores", b"scores", "skipped", b"skipped", "source_names", b"source_names", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "dim", b"dim", "item_ids", b"item_ids", "scores", b"scores", "skipped", b"skipped", "source_names", b"source_names", "sources", b"sources", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -33,7 +33,7 @@ class FeatureServicer(rpc.FeatureServiceServicer):
         return wire.receipt_to(await self._port.put_items([wire.item_of(item) for item in request.items]))
 
     async def Catalogue(self, request: pb.CatalogueRequest, context: Any) -> pb.CatalogueResponse:
-        page = await self._port.catalogue(request.after, request.limit)
+        page = await self._port.catalogue(request.after, request.limit, request.images)
         return pb.CatalogueResponse(
             items=[wire.item_to(item) for item in page.items], watermark=page.watermark, more=page.more
         )
@@ -69,8 +69,9 @@ class FeatureClient:
         request = pb.PutItemsRequest(items=[wire.item_to(item) for item in items])
         return wire.receipt_of(await self._call(self._stub.PutItems, request))
 
-    async def catalogue(self, after: int, limit: int) -> CataloguePage:
-        page = await self._call(self._stub.Catalogue, pb.CatalogueRequest(after=after, limit=limit))
+    async def catalogue(self, after: int, limit: int, images: bool = False) -> CataloguePage:
+        request = pb.CatalogueRequest(after=after, limit=limit, images=images)
+        page = await self._call(self._stub.Catalogue, request)
         return CataloguePage(tuple(wire.item_of(item) for item in page.items), page.watermark, page.more)
 
     async def ready(self) -> Readiness:

@@ -50,6 +50,7 @@ def recommend_to(request: RecommendRequest) -> pb.RecommendRequest:
         explain=request.explain,
         include_seen=request.include_seen,
         token=request.token,
+        diversity=request.diversity,
     )
 
 
@@ -66,6 +67,7 @@ def recommend_of(message: pb.RecommendRequest) -> RecommendRequest:
         explain=message.explain if message.HasField("explain") else True,
         include_seen=message.include_seen,
         token=message.token,
+        diversity=message.diversity if message.HasField("diversity") else None,
     )
 
 
@@ -117,7 +119,7 @@ def recommended_to(line: Recommended) -> pb.Recommended:
         predictions=None if line.predictions is None else pb.Recommended.Predictions(**line.predictions),
         sources=line.sources,
         reason=None if line.reason is None else wire.reason_to(line.reason),
-        item=None if line.item is None else wire.item_to(line.item),
+        item=None if line.item is None else wire.item_to(line.item, images=False),
     )
 
 

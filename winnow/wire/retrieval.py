@@ -28,6 +28,7 @@ def query_to(query: RetrieveQuery) -> pb.RetrieveQuery:
         filter=wire.filter_to(query.filter),
         exclude=query.exclude,
         include_seen=query.include_seen,
+        vectors=query.vectors,
     )
 
 
@@ -40,6 +41,7 @@ def query_of(message: pb.RetrieveQuery) -> RetrieveQuery:
         filter=filter_in(message),
         exclude=tuple(message.exclude),
         include_seen=message.include_seen,
+        vectors=message.vectors,
     )
 
 

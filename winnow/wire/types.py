@@ -11,11 +11,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from winnow.errors import InvalidArgument
 from winnow.filters import MAX_DEPTH, TOO_DEEP, All, Any, Filter, Not, Op, Term
+from winnow.image_vectors import received, sent
 from winnow.requests import Readiness
 from winnow.types import (
     EARLIEST,
     Candidates,
     Context,
+    Directions,
     Event,
     EventType,
     Floats,
@@ -118,7 +120,8 @@ def event_of(message: pb.Event) -> Event:
     )
 
 
-def item_to(item: Item) -> pb.Item:
+def item_to(item: Item, *, images: bool = True) -> pb.Item:
+    """`images`: with the vector of its image; answers go without."""
     return pb.Item(
         item_id=item.item_id,
         title=item.title,
@@ -131,6 +134,7 @@ def item_to(item: Item) -> pb.Item:
         created_at=time_to(item.created_at),
         available=item.available,
         attributes=item.attributes,
+        image_vector=sent(item.image_vector) if images else b"",
     )
 
 
@@ -147,6 +151,7 @@ def item_of(message: pb.Item) -> Item:
         created_at=time_of(message.created_at, "created_at") if message.HasField("created_at") else EARLIEST,
         available=message.available if message.HasField("available") else True,
         attributes=dict(message.attributes),
+        image_vector=received(message.image_vector),
     )
 
 
@@ -222,6 +227,8 @@ def candidates_to(candidates: Candidates) -> pb.Candidates:
         source_names=candidates.source_names,
         bundle=candidates.bundle,
         skipped=candidates.skipped,
+        dim=0 if candidates.vectors is None else candidates.vectors.shape[1],
+        vectors=b"" if candidates.vectors is None else np.ascontiguousarray(candidates.vectors, np.int8).tobytes(),
     )
 
 
@@ -233,7 +240,15 @@ def candidates_of(message: pb.Candidates) -> Candidates:
         source_names=tuple(message.source_names),
         bundle=message.bundle,
         skipped=tuple(message.skipped),
+        vectors=directions_of(message.vectors, message.dim, len(message.item_ids)) if message.dim else None,
     )
+
+
+def directions_of(data: bytes, dim: int, n: int) -> Directions:
+    """(n, dim) int8, read-only; refuses any other number of bytes."""
+    if len(data) != n * dim:
+        raise InvalidArgument(f"{len(data)} bytes are not {n} vectors of {dim}", field="candidates.vectors")
+    return np.frombuffer(data, np.int8).reshape(n, dim)
 
 
 def filter_to(tree: Filter | None) -> pb.Filter | None:

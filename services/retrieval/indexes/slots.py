@@ -34,6 +34,12 @@ class Selection:
         """(count,) the selected slots, rising."""
         return np.flatnonzero(self.open)
 
+    def some(self, step: int) -> Rows:
+        """The selected slots of one byte of slots in `step`, rising: as good as all to count by."""
+        step = max(step, 1)
+        places = np.flatnonzero(np.unpackbits(self.bits[::step], bitorder="little").view(np.bool_))
+        return (places >> 3) * 8 * step + (places & 7) if step > 1 else places
+
     @property
     def open(self) -> Mask:
         """(at least as many as there are slots,) bool."""

@@ -11,7 +11,7 @@ from services.retrieval.ask import Ask, Found, Score, first
 from services.retrieval.model import Model
 from winnow.catalogue import Catalogue, Rows
 from winnow.features import DAY_S
-from winnow.types import Floats
+from winnow.youth import youth as young
 
 Times = npt.NDArray[np.float64]  # seconds since 1970
 
@@ -51,10 +51,4 @@ class Fresh:
 def youth(created: Times, at: float) -> Score:
     """1 for an item created at `at`, halved every 30 days before; 0 for one that does not say, or comes later."""
 
-    def score(rows: Rows) -> Floats:
-        born = created[rows]
-        young = np.exp2(np.minimum(born - at, 0.0) / HALF_LIFE_S)
-        young[(born <= 0) | (born > at)] = 0.0
-        return young.astype(np.float32)
-
-    return score
+    return lambda rows: young(created[rows], at, HALF_LIFE_S)

@@ -41,6 +41,7 @@ def test_every_panel_shows_data(watched: Watched) -> None:
     until = time.monotonic() + PATIENCE_S
     wrong = {query: why for query in asked if (why := shows(watched, query))}
     while wrong and time.monotonic() < until:
+        watched.more()
         time.sleep(1)
         wrong = {query: why for query in wrong if (why := shows(watched, query))}
     assert not wrong, "\n".join(wrong.values())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench.capacity import main as capacity
 from bench.capacity.figures import CHECKED_IN, SERVICES, Measurements, costs
-from bench.capacity.model import Cost, Wanted, gpus_for, need, replicas
+from bench.capacity.model import Cost, Need, Wanted, need, on_gpus, replicas
 from winnow.errors import NotFound
 
 wants = st.builds(
@@ -98,7 +98,10 @@ def test_a_number_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> Non
 
 
 def test_cards_are_counted_like_pods() -> None:
-    assert gpus_for(Wanted(qps=10_000, utilisation=0.5, headroom=0.0, zones=2), per_gpu_s=5_000) == 8
+    wanted = Wanted(qps=10_000, utilisation=0.5, headroom=0.0, zones=2)
+    found = on_gpus(wanted, Need(4, 4.0, 100.0, 0.3, "sums"), per_gpu_s=5_000)
+    assert (found.gpus, found.pods, found.sums) == (8, 4, "sums")
+    assert found.gpu_sums == "10,000/s × 1 / (5,000/s a card × 0.5) = 4.0 cards; with one of 2 zones lost, × 2/1 → 8"
 
 
 # ---------------------------------------------------------------------------------------------- figures
@@ -152,6 +155,36 @@ def test_the_command_prints_a_table_or_a_document(capsys: pytest.CaptureFixture[
     assert told["all"]["pods"] == sum(service["pods"] for service in told["services"].values())
     assert capacity.main(["--qps", "20000"]) == 0
     assert "requests/s" in capsys.readouterr().out
+
+
+def with_a_card(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str) -> None:
+    """What a run of `make bench-gpu` may have left."""
+    written(folder, "bench-gpu.json", {name: 4_000.0})
+    found = Measurements.read(folder, CHECKED_IN)
+    monkeypatch.setattr(capacity.Measurements, "read", lambda: found)
+
+
+def test_cards_are_counted_where_one_was_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_a_card(monkeypatch, tmp_path, "gpu.rank.500.requests_per_s")
+    assert capacity.main(["--qps", "20000"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "20,000/s × 1.3 / (4,000/s a card × 0.5) = 13.0 cards; with one of 3 zones lost, × 3/2 → 21" in printed
+    assert "1 figures from build/bench-gpu.json" in printed
+    assert capacity.main(["--qps", "20000", "--gpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["all"]["gpus"] == 21
+
+
+def test_a_try_on_the_cpu_is_no_card(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_a_card(monkeypatch, tmp_path, "try.rank.500.requests_per_s")
+    assert capacity.main(["--qps", "20000"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "not counted: no figure gpu.rank.500.requests_per_s: `make bench-gpu` measures it" in printed
+    assert capacity.main(["--qps", "20000", "--gpu"]) == 2
+    assert "make bench-gpu" in capsys.readouterr().out
 
 
 def test_the_command_says_what_is_wrong_in_one_line(

@@ -108,13 +108,16 @@ def test_requests_leave_on_time_whatever_the_answers_do() -> None:
             time.sleep(0.05)
         return http(ANSWER)
 
-    with serving(answer) as port:
+    def on_time() -> bool:
         began = time.monotonic()
         outcome = run(load(port, rate=200, seconds=1.5, arrivals="poisson"))
         took = time.monotonic() - began
-    assert len(outcome) == 300
-    assert 1.5 < took < 3
-    assert np.percentile(outcome.lag_ms, 90) < 20
+        assert len(outcome) == 300
+        assert took > 1.5
+        return took < 3 and np.percentile(outcome.lag_ms, 90) < 20
+
+    with serving(answer) as port:  # who waits for answers is late each time, who shares a core now and then
+        assert any(on_time() for _ in range(3))
 
 
 @pytest.mark.parametrize("arrivals", ["poisson", "constant"])

@@ -117,6 +117,19 @@ def test_only_indexes_of_one_kind_are_held_against_each_other() -> None:
     assert run.grown() == {}, "two exact ones that take no time, and one of another kind"
 
 
+def test_worlds_that_only_tell_people_from_events_are_not_held_against_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(scale, "step", lambda what, folder: {"seconds": 1.0, "cpu_s": 1.0, "peak_mb": 1.0})
+    monkeypatch.setattr(scale, "feature_rss_mb", lambda home, logs: 100.0)
+    run = scale.Scale(Console(quiet=True))
+    run.world(TINY, ["ingest"])
+    run.world(World(items=300, people=600, events=9_000), ["ingest"], of_the_ladder=False)
+    assert run.points["ingest"] == [(TINY.events, 1.0, 1.0)]
+    assert len(run.memory) == 2
+
+
 def run_with(monkeypatch: pytest.MonkeyPatch, folder: Path, exponent: float) -> int:
     """`python -m bench.scale --plot` in `folder`, where every step takes n ** exponent microseconds."""
 

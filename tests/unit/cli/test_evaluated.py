@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import pytest
 from rich.console import Console
 
-from cli.evaluated import commit, ranking_tables
+from cli.evaluated import ranking_tables
 from training.aims import Apart, Least
 from training.found import Found, figures, gains
 from training.intervals import Estimate
@@ -57,8 +56,3 @@ def test_the_best_baseline_is_named_and_newcomers_have_their_own_table() -> None
     lines = [line for line in printed(seeds=1).splitlines() if "ndcg@10" in line and "popularity" in line]
     assert any("+" in line for line in lines)
     assert not any("cold0" in line for line in lines)
-
-
-def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    assert commit() == ""

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = [
     *("demo", "trace", "up", "status", "down", "test", "check", "evaluate", "replay", "bench", "drill", "fuzz"),
-    *("bench-peers", "bench-scale", "bench-vectors", "capacity"),
+    *("bench-peers", "bench-scale", "bench-vectors", "bench-gpu", "capacity"),
     *("cluster-check", "images", "sbom", "audit"),
     *("setup", "format", "proto", "lock", "clean"),
 ]
@@ -46,9 +46,10 @@ def test_make_alone_prints_every_command_with_one_line_of_help() -> None:
         (["evaluate", "DATA=ml-1m"], "-m cli evaluate --data ml-1m"),
         (["trace", "USER=405"], "-m cli trace --user 405"),
         (["bench"], "-m cli bench"),
-        (["bench-peers"], "-m bench.peers --data ml-100k"),
+        (["bench-peers"], "-m bench.peers --data ml-100k --plot docs/quality-latency.svg"),
         (["bench-scale"], "-m bench.scale"),
         (["bench-vectors"], "-m bench.vectors --plot docs/recall-latency.svg"),
+        (["bench-gpu", "ARGS=--only onnx"], "-m bench.gpu --only onnx"),
         (["capacity", "QPS=500"], "-m bench.capacity --qps 500"),
         (["test"], "-m pytest -n 2 --dist loadfile"),
     ],
@@ -72,6 +73,13 @@ def test_every_command_runs_without_telemetry(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text(f"{makefile}\n.PHONY: shown\nshown:\n\t@env\n")
     shown = make("shown", folder=tmp_path).stdout.splitlines()
     assert {"ORT_DISABLE_TELEMETRY=1", "MLFLOW_DISABLE_TELEMETRY=true", "DO_NOT_TRACK=1"} <= set(shown)
+
+
+def test_what_a_command_imports_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    makefile = (ROOT / "Makefile").read_text()
+    (tmp_path / "Makefile").write_text(f"{makefile}\n.PHONY: shown\nshown:\n\t@env\n")
+    assert "PYTHONDONTWRITEBYTECODE" not in make("shown", folder=tmp_path).stdout
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ class ItemLog:
         self.items = [Item(item_id) for item_id in item_ids]
         self.trouble: WinnowError | None = None
 
-    async def catalogue(self, after: int, limit: int) -> CataloguePage:
+    async def catalogue(self, after: int, limit: int, images: bool = False) -> CataloguePage:
         if self.trouble:
             raise self.trouble
         page = self.items[after : after + limit]

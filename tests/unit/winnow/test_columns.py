@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,6 +47,20 @@ def test_nothing_is_remembered_of_a_column_that_is_gone(catalogue: Catalogue) ->
     for _ in range(100):
         catalogue.names(np.asarray([1]))
     assert len(catalogue._named) == before
+
+
+def test_items_of_one_first_category_have_one_number() -> None:
+    catalogue, items = Catalogue(), make_items(1_100)  # more than it makes room for at first
+    catalogue.upsert(items[:60])
+    catalogue.upsert(items)
+    catalogue.upsert(
+        [replace(items[0], categories=()), replace(items[1], categories=("its own", *items[2].categories))]
+    )
+    first = [item.categories[0] for item in items]
+    numbers = catalogue.category
+    assert (len(numbers), numbers[0]) == (1_100, -1)
+    assert np.count_nonzero(numbers == numbers[1]) == 1
+    assert len({*zip(first[2:], numbers[2:].tolist(), strict=True)}) == len(set(first[2:])) == len(set(numbers[2:]))
 
 
 def test_numbers_of_candidates_are_the_same_by_blocks_and_by_columns() -> None:

@@ -137,6 +137,8 @@ async def test_items_come_one_or_many(http: httpx.AsyncClient) -> None:
         ("/v1/recommendations", {"user_id": "u", "context": {"at": "2026-01-01T00:00:00"}}, "context.at"),
         ("/v1/recommendations", {"user_id": "u" * 300}, "user_id"),
         ("/v1/recommendations", {"user_id": "u", "objectives": {"click": 0}}, "objectives"),
+        ("/v1/recommendations", {"user_id": "u", "diversity": 1.1}, "diversity"),
+        ("/v1/recommendations", {"user_id": "u", "diversity": "0.5"}, "diversity"),
         (
             "/v1/recommendations",
             {"user_id": "u", "filter": {"field": "colour", "op": "in", "values": ["a"]}},
@@ -158,6 +160,10 @@ async def test_items_come_one_or_many(http: httpx.AsyncClient) -> None:
         ("/v1/events", {"events": [EVENT, EVENT | {"quantity": 0}]}, "events[1].quantity"),
         ("/v1/events", {"events": [EVENT, EVENT | {"value": "dear"}]}, "events[1].value"),
         ("/v1/items:batch", {"items": [{"item_id": "a", "price": -1}]}, "items[0].price"),
+        ("/v1/items:batch", {"items": [{"item_id": "a", "image_vector": [0.1] * 2_049}]}, "items[0].image_vector"),
+        ("/v1/items:batch", {"items": [{"item_id": "a", "image_vector": [0.1, "2"]}]}, "items[0].image_vector[1]"),
+        ("/v1/items:batch", {"items": [{"item_id": "a", "image_vector": [1e30]}]}, "items[0].image_vector[0]"),
+        ("/v1/items:batch", {"items": [{"item_id": "a", "image_vector": [1e-30]}]}, "items[0].image_vector"),
         ("/v1/similar", {"item_ids": []}, "item_ids"),
     ],
 )

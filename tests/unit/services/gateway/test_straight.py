@@ -26,6 +26,11 @@ BODIES = (
     b'{"session_id": "s", "n": 3, "offset": 2, "explain": false, "exclude": ["i10"]}',
     b'{"user_id": "u", "context": {"at": "2026-01-31T12:00:00Z", "country": "GB"}, "objectives": {"click": 1}}',
     b'{"user_id": "u", "filter": {"all": [{"field": "categories", "op": "in", "values": ["even"]}]}}',
+    b'{"user_id": "u", "diversity": 0.5}',
+    b'{"user_id": "u", "diversity": 1, "query": "Item 3"}',
+    b'{"user_id": "u", "diversity": null}',
+    b'{"user_id": "u", "diversity": -0.1}',
+    b'{"user_id": "u", "diversity": true}',
     b'{"user_id": "u", "user_id": "v"}',
     b'{"user_id": "u", "objectives": {"click": 123456789012345678901234567890}}',
     b"",
@@ -70,7 +75,18 @@ async def test_both_ways_say_the_same_of_a_body(body: bytes) -> None:
 @given(
     st.dictionaries(
         st.sampled_from(
-            ["user_id", "session_id", "n", "offset", "explain", "query", "exclude", "objectives", "context"]
+            [
+                "user_id",
+                "session_id",
+                "n",
+                "offset",
+                "explain",
+                "query",
+                "exclude",
+                "objectives",
+                "context",
+                "diversity",
+            ]
         ),
         st.one_of(st.text(max_size=4), st.integers(-2, 200), st.booleans(), st.none(), st.lists(st.text(max_size=2)))
         | st.dictionaries(st.sampled_from(["click", "at", "country"]), st.integers(0, 2) | st.text(max_size=2)),

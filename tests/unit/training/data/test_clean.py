@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from training.data.clean import clean_events, clean_items, clean_users
 from winnow.canonical import event_of, item_of
+from winnow.image_vectors import unpacked
 
 GOOD = {"event_id": "e", "type": "click", "item_id": "i", "user_id": "u", "occurred_at": "2026-01-01T00:00:00Z"}
 
@@ -107,6 +108,28 @@ def test_a_bad_event_is_rejected_with_its_row_and_reason(change: dict[str, str |
 def test_times_are_read_in_many_shapes(written: str, iso: str) -> None:
     cleaned = clean_events(pl.DataFrame([{**GOOD, "occurred_at": written}]).with_row_index("row", offset=1))
     assert cleaned.table["occurred_at"][0].as_py().isoformat() == iso
+
+
+VECTORS: dict[str, tuple[pl.DataType | type[pl.DataType], list[object]]] = {
+    "lists": (pl.List(pl.Float32), [[0.5, -2.0], None, [1.0] * 2_049, [1.0, None]]),
+    "arrays of half": (pl.Array(pl.Float16, 2), [[0.5, -2.0], None, [float("inf"), 0], [float("nan"), 0]]),
+    "whole numbers": (pl.List(pl.Int64), [[1, -4], [], [10**6], [1, None]]),
+    "text": (pl.String, ["[0.5, -2]", " ", "[0.5, -2, nan]", "0.5|dear"]),
+    "text with bars": (pl.String, ["0.5|-2.0", "0|0", "1e30", "{}"]),
+}
+
+
+@pytest.mark.parametrize("kind", VECTORS)
+def test_vectors_of_images_are_read_in_many_shapes_and_bad_ones_rejected(kind: str) -> None:
+    """The first row has one, the second none, the others bad ones."""
+    dtype, values = VECTORS[kind]
+    frame = pl.DataFrame({"item_id": ["a", "b", "c", "d"], "image_vector": pl.Series(values, dtype=dtype)})
+    cleaned = clean_items(frame.with_row_index("row", offset=1))
+    first, second = map(item_of, cleaned.table.to_pylist())
+    assert unpacked(first.image_vector)[1] / unpacked(first.image_vector)[0] == -4
+    assert second.image_vector == b""
+    assert [row for row, _ in cleaned.rejects] == [3, 4]
+    assert all(why.startswith("image_vector ") for _, why in cleaned.rejects)
 
 
 def test_traits_and_attributes_come_from_prefixed_columns() -> None:

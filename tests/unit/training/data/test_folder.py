@@ -11,6 +11,7 @@ import pytest
 from training.dataset import load
 from training.ingest import IngestSummary, ingest
 from winnow.errors import InvalidArgument, NotFound
+from winnow.image_vectors import packed
 from winnow.types import EventType
 
 MAP = """
@@ -40,7 +41,7 @@ c3,c,2026-01-02,3,too much
 c3,c,2026-01-03,3
 """
 ITEMS = [
-    '{"sku": "a", "title": "A", "categories": ["x", "y"], "colour": "red", "price": 3}',
+    '{"sku": "a", "title": "A", "categories": ["x", "y"], "colour": "red", "price": 3, "image_vector": [0.5, 2, -1]}',
     "nonsense",
     '{"sku": "b", "price": -1}',
     '{"sku": "lonely", "available": false}',
@@ -83,6 +84,7 @@ def test_good_rows_become_a_data_set_and_bad_ones_are_listed(place: Path, tmp_pa
     by_id = {item.item_id: item for item in dataset.items}
     assert by_id["a"].categories == ("x", "y")
     assert by_id["a"].attributes == {"colour": "red"}
+    assert by_id["a"].image_vector == packed([0.5, 2, -1])
     assert not by_id["lonely"].available
     assert {tuple(EventType)[kind] for kind in dataset.acts.type} == {EventType.PURCHASE}
     assert dataset.acts.value.tolist() == [1.5, 2.0, 3.0, 3.0]

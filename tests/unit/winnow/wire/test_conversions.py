@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from winnow.errors import InvalidArgument
 from winnow.filters import All, Filter, Not, Op, Term
 from winnow.filters import Any as AnyOf
+from winnow.image_vectors import packed
 from winnow.ports import ExplainQuery, RankQuery, RetrieveQuery
 from winnow.requests import Answer, Recommended, RecommendRequest, SimilarRequest, TrendingRequest, Watermarks
 from winnow.tokens import token_of
@@ -19,6 +20,7 @@ from winnow.types import (
     HEADS,
     Candidates,
     Context,
+    Directions,
     Event,
     EventType,
     History,
@@ -69,6 +71,7 @@ items = st.builds(
     created_at=times,
     available=st.booleans(),
     attributes=maps,
+    image_vector=st.lists(st.floats(-9, 9, width=16), max_size=4).map(packed),
 )
 terms = st.one_of(
     st.builds(Term, field=st.just("categories"), op=st.just(Op.IN), values=st.lists(ids, min_size=1).map(tuple)),
@@ -124,7 +127,12 @@ def candidate_columns(draw: st.DrawFn) -> Candidates:
         source_names=names,
         bundle=draw(texts),
         skipped=tuple(draw(st.lists(ids, max_size=2))),
+        vectors=draw(st.none() | st.integers(1, 3).map(lambda dim: directions(len(found), dim))),
     )
+
+
+def directions(n: int, dim: int) -> Directions:
+    return (np.arange(n * dim) % 255 - 127).astype(np.int8).reshape(n, dim)
 
 
 def same(left: Any, right: Any) -> bool:
@@ -148,6 +156,13 @@ def test_an_item_survives_the_wire(item: Item) -> None:
     assert same(types.item_of(types.item_to(item)), item)
 
 
+@settings(max_examples=25)
+@given(items)
+def test_an_answer_leaves_out_what_an_image_looks_like(item: Item) -> None:
+    line = Recommended("i", 1, 0.5, None, (), None, item)
+    assert gateway.recommended_of(gateway.recommended_to(line)).item == item.without_image()
+
+
 @given(filters)
 def test_a_filter_survives_the_wire(tree: Filter) -> None:
     message = types.filter_to(tree)
@@ -156,7 +171,18 @@ def test_a_filter_survives_the_wire(tree: Filter) -> None:
 
 
 @settings(max_examples=50)
-@given(st.builds(RetrieveQuery, user=users, n=st.integers(1, 500), context=contexts, query=texts, filter=maybe_filters))
+@given(
+    st.builds(
+        RetrieveQuery,
+        user=users,
+        n=st.integers(1, 500),
+        context=contexts,
+        query=texts,
+        filter=maybe_filters,
+        include_seen=st.booleans(),
+        vectors=st.booleans(),
+    )
+)
 def test_a_retrieval_query_survives_the_wire(query: RetrieveQuery) -> None:
     assert same(retrieval.query_of(retrieval.query_to(query)), query)
 
@@ -235,6 +261,7 @@ sizes = {"n": st.integers(1, 100), "offset": st.integers(0, 400), "filter": mayb
         objectives=weights,
         explain=st.booleans(),
         include_seen=st.booleans(),
+        diversity=st.none() | st.floats(0, 1),
         token=st.just("") | st.integers(0, 2**40).map(token_of),
         **sizes,
     )
@@ -264,7 +291,7 @@ lines = st.builds(
     predictions=st.none() | st.fixed_dictionaries(dict.fromkeys(HEADS, numbers)),
     sources=st.lists(ids, max_size=2).map(tuple),
     reason=st.none() | reasons,
-    item=st.none() | items,
+    item=st.none() | items.map(Item.without_image),
 )
 
 
@@ -336,6 +363,14 @@ def test_scores_that_fill_no_whole_row_are_refused() -> None:
     with pytest.raises(InvalidArgument) as refused:
         types.candidates_of(message)
     assert refused.value.field == "candidates.scores"
+
+
+@pytest.mark.parametrize("data", [b"", b"12", b"1234567"])
+def test_vectors_that_are_not_one_for_each_item_are_refused(data: bytes) -> None:
+    message = types_pb2.Candidates(item_ids=["a", "b"], sources=[1, 1], dim=3, vectors=data)
+    with pytest.raises(InvalidArgument) as refused:
+        types.candidates_of(message)
+    assert refused.value.field == "candidates.vectors"
 
 
 def test_sources_must_match_the_items_they_belong_to() -> None:
