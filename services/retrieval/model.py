@@ -56,6 +56,10 @@ class Model:
         rows = (n for n in range(len(known)) if n >= len(seen) or seen[n] is not known.item(n))
         return np.fromiter(rows, np.int64)
 
+    def outdated(self, rows: Rows) -> bool:
+        """Whether the item of one of these absorbed rows has changed since."""
+        return any(self._items[row] is not self._catalogue.item(row) for row in rows.tolist())
+
     def absorb(self, rows: Rows) -> None:
         """Compute what changed in these rows, and in any row below them that is still missing."""
         if not len(rows):

@@ -6,8 +6,10 @@ thread keeps the tables current. One bundle at a time serves; `use` switches bet
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +34,7 @@ from winnow.worker import Upkeep, Worker
 
 Absorb = Callable[[Rows], None]
 MAX_N = 5_000  # candidates in one answer
+OUTDATED_S = 0.1  # that a question waits for the new vector of an item that changed, which has an old one
 
 
 class RetrievalService:
@@ -98,6 +101,10 @@ class RetrievalService:
             raise NotFound(f"no item {item_ids[place]!r}", field=f"item_ids[{place}]")
         if rows.max() >= model.size:
             await self.settled()
+        elif model.outdated(rows):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(OUTDATED_S):
+                    await self.settled()
         ask = self._ask(RetrieveQuery(NOBODY, n, filter=filter, exclude=(*exclude, *item_ids)))
         return await self._worker.run(self._similar, model, ask, rows)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 import weakref
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from services.retrieval import build as building
+from services.retrieval.model import Model
 from services.retrieval.settings import Settings
 from tests.bundles import SOURCES, STATS_AT, make_items, make_user, tiny_retrieval_bundle
 from tests.retrievals import Shop, put
@@ -20,7 +23,7 @@ from winnow.catalogue import Catalogue
 from winnow.errors import FailedPrecondition, Unavailable
 from winnow.features import item_digest
 from winnow.ports import RetrieveQuery
-from winnow.types import Candidates, Item, strings
+from winnow.types import Candidates, Floats, Item, strings
 
 USER = make_user("u1", ["i3", "i5", "i8"])
 TOWER = SOURCES.index("tower")
@@ -63,6 +66,49 @@ async def test_an_item_asked_about_right_after_it_was_written_is_known(shop: Sho
         beside = await service.similar(["just written"], 3)
     assert len(beside) == 3
     assert beside.scores[:, TOWER].max() > 0.1  # an item without a vector is as near to one as to another
+
+
+async def test_what_goes_with_a_changed_item_goes_with_what_it_is_now(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.retrieval.service.OUTDATED_S", 20.0)
+    changed = replace(shop.items[50], brand="brand7", categories=("War",))
+    catalogue, encode = shop.catalogue(), Model.encode
+
+    def slowly(model: Model, items: Sequence[Item]) -> Floats:
+        time.sleep(0.2)
+        return encode(model, items)
+
+    with closing(shop.retrieve(catalogue)) as service:
+        put(service, catalogue, changed)
+        await service.settled()
+        settled = await service.similar(["i50"], 10)
+        put(service, catalogue, shop.items[50])
+        await service.settled()
+        before = await service.similar(["i50"], 10)
+        monkeypatch.setattr(Model, "encode", slowly)
+        put(service, catalogue, changed)
+        at_once = await service.similar(["i50"], 10)
+    assert before.scores.tolist() != settled.scores.tolist()
+    assert at_once.item_ids.tolist() == settled.item_ids.tolist()
+    np.testing.assert_allclose(at_once.scores, settled.scores, atol=1e-6)
+
+
+async def test_while_its_new_vector_cannot_be_had_a_changed_item_keeps_its_old_one(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = shop.catalogue()
+    with closing(shop.retrieve(catalogue)) as service:
+        before = await service.similar(["i50"], 10)
+
+        def away(*_: object) -> Floats:
+            raise Unavailable("the towers are away")
+
+        monkeypatch.setattr(Model, "encode", away)
+        put(service, catalogue, replace(shop.items[50], brand="brand7", categories=("War",)))
+        async with asyncio.timeout(5):
+            after = await service.similar(["i50"], 10)
+    assert after.scores.tolist() == before.scores.tolist()
 
 
 async def test_an_item_that_is_sold_out_is_gone_from_the_next_answer(shop: Shop) -> None:
