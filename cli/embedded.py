@@ -31,10 +31,10 @@ class ReadOnlyFeatures:
         from winnow.acts import COLUMNS, journal
         from winnow.canonical import EVENTS, ITEMS
         from winnow.home import check_complete, events_folder, items_folder
-        from winnow.segments import whole
+        from winnow.segments import parts, whole
 
         check_complete(home)
-        self._people = People(journal(whole(events_folder(home), EVENTS, COLUMNS)), traits(home))
+        self._people = People(journal(parts(events_folder(home), EVENTS, COLUMNS)), traits(home))
         self._items = ItemLog(whole(items_folder(home), ITEMS))
 
     async def users(self, people: Sequence[Person]) -> list[UserState]:

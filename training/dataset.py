@@ -7,7 +7,7 @@ the same function over the same columns (`winnow.acts`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -117,15 +117,18 @@ def load(home: Path, extent: Extent | None = None) -> Dataset:
     if about is None:
         raise FailedPrecondition(f"{home.name} holds no data set; run the ingestion first")
     items = items_in(until(segments.whole(items_folder(home), ITEMS), extent.items if extent else None))
-    events = until(segments.whole(events_folder(home), EVENTS, COLUMNS), extent.events if extent else None)
+    events = first(segments.parts(events_folder(home), EVENTS, COLUMNS), extent.events if extent else None)
     traits = traits_in(until(segments.whole(users_folder(home), USERS), extent.users if extent else None))
     return dataset_of(about, items, events, traits)
 
 
 def dataset_of(
-    about: IngestSummary, items: Mapping[str, Item], events: pa.Table, traits: Mapping[str, Mapping[str, str]]
+    about: IngestSummary,
+    items: Mapping[str, Item],
+    events: pa.Table | Iterable[pa.Table],
+    traits: Mapping[str, Mapping[str, str]],
 ) -> Dataset:
-    """The data set of these items by id, of a log with the columns `winnow.acts.COLUMNS`, and of traits by user."""
+    """The data set of these items by id, of a log (see `winnow.acts.journal`), and of traits by user."""
     log = journal(events, list(items))
     unknown = log.item_ids[len(items) :]
     every = (*items.values(), *(Item(item_id, available=False) for item_id in unknown))
@@ -147,6 +150,16 @@ def dataset_of(
 
 def until(table: pa.Table, rows: int | None) -> pa.Table:
     return table if rows is None else table.slice(0, rows)
+
+
+def first(tables: Iterable[pa.Table], rows: int | None) -> Iterator[pa.Table]:
+    """The tables' first `rows`; None: all."""
+    for table in tables:
+        if rows is not None and rows < len(table):
+            yield table.slice(0, rows)
+            return
+        yield table
+        rows = None if rows is None else rows - len(table)
 
 
 def items_in(table: pa.Table) -> dict[str, Item]:
@@ -173,5 +186,5 @@ def snapshot(log: Journal, items: tuple[Item, ...]) -> str:
         whole.update(f"{person.user_id}\0{person.session_id}\0".encode())
     for acts in (log.acts, log.impressions):
         for column in fields(acts):
-            whole.update(np.ascontiguousarray(getattr(acts, column.name)).tobytes())
+            whole.update(np.ascontiguousarray(getattr(acts, column.name)).data)
     return whole.hexdigest()[:16]

@@ -85,7 +85,7 @@ def made_again(base: Bundle, dataset: Dataset, known: Mask, target: Path, index:
         shutil.copyfile(base.file(name), path / name)
     every = sequences_of(base, dataset)
     vectors = item_vectors(base, dataset)
-    probes = user_inputs(every, spread(len(every.acts), PROBES), vectors)
+    probes = user_inputs(every, spread(len(every), PROBES), vectors)
     people = OnnxModel(path / "user_tower.onnx").run(probes)["vector"]
     searched = write_index(path, vectors, people, asked=index or asked_of(base))
     write_items(path, dataset.items, vectors)
@@ -99,7 +99,7 @@ def made_again(base: Bundle, dataset: Dataset, known: Mask, target: Path, index:
         **base.data,
         "name": dataset.name,
         "snapshot": dataset.snapshot,
-        "acts": len(counted.acts),
+        "acts": len(counted),
         REFRESH_OF: base.data.get(REFRESH_OF, base.id),
     }
     return settle(seal(path, "retrieval", facts=facts, metrics=base.metrics, data=data), target)
@@ -170,5 +170,5 @@ def sequences_of(base: Bundle, dataset: Dataset) -> Sequences:
     values = Values(float(base.facts["value_mean"]), float(base.facts["value_std"]))
     nobody = person_facts(dataset, schema, np.empty(0, np.int64))
     every = Sequences.of(dataset, schema, nobody, values)
-    people = np.unique(every.person_of(spread(len(every.acts), PROBES)))
+    people = np.unique(every.person_of(spread(len(every), PROBES)))
     return replace(every, facts=person_facts(dataset, schema, people))

@@ -92,7 +92,7 @@ def write_bundle(
     vectors = encode_items(tower, trained.item_ids, trained.item_numbers, trained.image_vectors)
     samples |= write_user_tower(path, trained, vectors)
     np.savez(path / "samples.npz", **samples)  # type: ignore[arg-type]
-    probes = user_inputs(trained.every, spread(len(trained.every.acts), PROBES), vectors)
+    probes = user_inputs(trained.every, spread(len(trained.every), PROBES), vectors)
     people = OnnxModel(path / "user_tower.onnx", threads=2).run(probes)["vector"]
     searched = write_index(path, vectors, people, asked=index)
     write_items(path, dataset.items, vectors)
@@ -114,7 +114,7 @@ def write_bundle(
         **({"model": dict(model)} if model else {}),
         **({"image": trained.images.facts()} if trained.images else {}),
     }
-    data = {"name": dataset.name, "snapshot": dataset.snapshot, "acts": len(trained.known.acts), "seed": seed}
+    data = {"name": dataset.name, "snapshot": dataset.snapshot, "acts": len(trained.known), "seed": seed}
     return settle(seal(path, "retrieval", facts=facts, metrics=metrics, data=data), target)
 
 
@@ -136,7 +136,7 @@ def write_item_tower(path: Path, trained: Trained) -> Arrays:
 
 def write_user_tower(path: Path, trained: Trained, vectors: Floats) -> Arrays:
     """Export; returns samples of it, among them a newcomer."""
-    people = user_inputs(trained.every, spread(len(trained.every.acts), SAMPLES), vectors)
+    people = user_inputs(trained.every, spread(len(trained.every), SAMPLES), vectors)
     for name in ("history", "history_types", "history_values"):
         people[name][0] = 0
     tensors = {name: torch.from_numpy(column) for name, column in people.items()}

@@ -80,7 +80,7 @@ def write_neighbours(path: Path, dataset: Dataset, known: Sequences, k: int, own
     """The tables `follows_*` and `together_*`, of acts other than dismissals; `own` is a model's in place of the
     latter."""
     known = known.restricted(dataset.acts.type != DISMISS)
-    items, starts, n_items = known.acts.item, known.starts, len(dataset.items)
+    items, starts, n_items = known.items(), known.starts, len(dataset.items)
     for name, table in (
         ("follows", follows(items, starts, n_items, k)),
         ("together", together(items, starts, n_items, k) if own is None else own),
@@ -91,7 +91,7 @@ def write_neighbours(path: Path, dataset: Dataset, known: Sequences, k: int, own
 
 def write_stats(path: Path, dataset: Dataset, known: Sequences) -> float:
     """`stats.parquet` from the acts that taught; returns the moment they are of, seconds since 1970."""
-    acts = known.acts
+    acts = known.log.take(known.act_rows)
     now = float(acts.at.max()) if len(acts) else 0.0
     columns = item_stats(acts.item, acts.at, rated(acts.value, acts.type), len(dataset.items), now)
     pq.write_table(

@@ -7,14 +7,14 @@ standardised), neither the network nor torch: a refresh reads the same sequences
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from training.dataset import Dataset
-from winnow.acts import CODES, Acts
+from winnow.acts import CODES, Acts, grouped
 from winnow.encoding import Schema
 from winnow.features import CLOCK, DAY_S, Ints, UserView
 from winnow.types import HISTORY, Context, EventType, Floats, UserState
@@ -46,39 +46,47 @@ class Values:
 class Sequences:
     """The acts of everyone, one person's after another's, oldest first (s acts of p people).
 
-    `facts` (p, W) are the rows of the user tower's features for each person; `clock` maps the columns that depend on
-    the moment to the row of each hour or weekday.
+    `log` has the columns, in log order; `act_rows` says where in it each act of the sequences is, so that no column is held
+    twice. `facts` (p, W) are the rows of the user tower's features for each person; `clock` maps the columns that depend
+    on the moment to the row of each hour or weekday.
     """
 
-    acts: Acts
+    log: Acts
     starts: Ints  # (p + 1,)
     facts: Ints
     clock: Mapping[int, tuple[str, Ints]]
     values: Values
-    act_rows: Ints  # (s,) index of each act in the data set
+    act_rows: Ints  # (s,)
 
     @classmethod
     def of(cls, dataset: Dataset, schema: Schema, facts: Ints, values: Values) -> Sequences:
         """All acts; a session's acts belong to its user where the log names one."""
-        owner = np.arange(len(dataset.people))
-        for session, link in dataset.log.links.items():
-            owner[session] = link.user
-        person = owner[dataset.acts.user]
-        order = np.argsort(person, kind="stable")
-        starts = np.searchsorted(person[order], np.arange(len(owner) + 1))
-        return cls(dataset.acts.take(order), starts, facts, clock_rows(schema), values, order)
+        starts, order = dataset.log.offsets, dataset.log.order
+        if dataset.log.links:
+            owner = np.arange(len(dataset.people))
+            for session, link in dataset.log.links.items():
+                owner[session] = link.user
+            order, starts = grouped(owner[dataset.acts.user], len(owner))
+        return cls(dataset.acts, starts, facts, clock_rows(schema), values, order)
+
+    def __len__(self) -> int:
+        return len(self.act_rows)
 
     def restricted(self, mask: Mask) -> Sequences:
         """Only the acts that `mask` (over the data set's acts) holds."""
         keep = mask[self.act_rows]
-        starts = np.concatenate([[0], np.cumsum(keep)])[self.starts]
-        rows = np.flatnonzero(keep)
-        return Sequences(self.acts.take(rows), starts, self.facts, self.clock, self.values, self.act_rows[rows])
+        before = np.zeros(len(keep) + 1, np.int64)
+        np.cumsum(keep, out=before[1:])
+        return replace(self, starts=before[self.starts], act_rows=self.act_rows[keep])
+
+    def items(self, positions: slice | Ints = slice(None)) -> Ints:
+        """The items' rows of these acts, by position in the sequences; of all."""
+        return self.log.item[self.act_rows[positions]]
 
     @cached_property
     def wanted(self) -> Mask:
         """(s,) acts worth predicting: all but dismissals."""
-        return np.asarray(self.acts.type != DISMISS)
+        return np.asarray(self.log.type != DISMISS)[self.act_rows]
 
     def person_of(self, positions: Ints) -> Ints:
         """The person of acts by position in the sequences."""
@@ -93,14 +101,14 @@ class Sequences:
         start = self.starts[self.person_of(first)][:, None]
         target = last[:, None] - HISTORY + np.arange(HISTORY)
         known = target - 1 >= start
-        t, i = np.maximum(target, 0), np.maximum(target - 1, 0)
-        wanted = (target >= first[:, None]) & self.wanted[t]
+        t, i = self.act_rows[np.maximum(target, 0)], self.act_rows[np.maximum(target - 1, 0)]
+        wanted = (target >= first[:, None]) & (self.log.type[t] != DISMISS)
         return {
-            "inputs": np.where(known, self.acts.item[i], -1),
-            "targets": np.where(wanted, self.acts.item[t], -1),
-            "types": np.where(known, self.acts.type[i].astype(np.int64) + 1, 0),
-            "values": np.where(known, self.values.scaled(self.acts.value[i]), np.float32(0.0)),
-            "ids": self.ids(self.person_of(first), self.acts.at[t]),
+            "inputs": np.where(known, self.log.item[i], -1),
+            "targets": np.where(wanted, self.log.item[t], -1),
+            "types": np.where(known, self.log.type[i].astype(np.int64) + 1, 0),
+            "values": np.where(known, self.values.scaled(self.log.value[i]), np.float32(0.0)),
+            "ids": self.ids(self.person_of(first), self.log.at[t]),
         }
 
     def ids(self, person: Ints, at: npt.NDArray[np.float64]) -> Ints:

@@ -133,7 +133,7 @@ def fit_towers(dataset: Dataset, parts: Split, settings: RetrievalSettings, prog
         item_buckets=torch.from_numpy(buckets_of(item_schema.vocabularies[ITEM_ID], dataset.item_ids)),
         user_buckets=torch.from_numpy(own_buckets(user_schema.vocabularies[USER_ID])),
         item_counts=torch.from_numpy(
-            np.bincount(known.acts.item[known.wanted], minlength=len(dataset.items)).astype(np.float32)
+            np.bincount(known.items()[known.wanted], minlength=len(dataset.items)).astype(np.float32)
         ),
         item_images=None if images is None else torch.from_numpy(images.vectors),
         image_centre=None if images is None else torch.from_numpy(images.centre()),
@@ -153,14 +153,14 @@ def fit_towers(dataset: Dataset, parts: Split, settings: RetrievalSettings, prog
 
 def schemas_of(dataset: Dataset, parts: Split) -> tuple[Schema, Schema]:
     """Item and user schema. Ids are known when a training act names them; features that need a clock need a clock."""
-    acted = np.unique(dataset.acts.item[parts.train])
+    acted = occurring(dataset.acts.item[parts.train])
     views = [ItemView(item) for item in dataset.items]
     content = [name for name in ITEM_TOWER if name != ITEM_ID]
     vocabularies = fit_vocabularies(content, views, ())
     vocabularies |= fit_vocabularies(["item_tokens"], views, (), at_least=RARE_TOKENS)
     vocabularies[ITEM_ID] = Vocabulary(ITEM_ID, sorted(dataset.item_ids[acted]))
     names = tuple(n for n in USER_TOWER if dataset.clock == "real" or n not in CLOCK)
-    people = [person_view(dataset, row) for row in np.unique(dataset.acts.user[parts.train])]
+    people = [person_view(dataset, row) for row in occurring(dataset.acts.user[parts.train])]
     user_vocabularies = fit_vocabularies(names, (), people)
     for name, count in (("hour", 24), ("weekday", 7)):
         if name in user_vocabularies:
@@ -169,6 +169,11 @@ def schemas_of(dataset: Dataset, parts: Split) -> tuple[Schema, Schema]:
         Schema(ITEM_TOWER, vocabularies, fit_scales(ITEM_TOWER, views, "item")),
         Schema(names, user_vocabularies),
     )
+
+
+def occurring(rows: Ints) -> Ints:
+    """The distinct rows, ascending: counted, as sorting many acts takes longer."""
+    return np.flatnonzero(np.bincount(rows))
 
 
 def buckets_of(vocabulary: Vocabulary, values: Any) -> Ints:
@@ -201,7 +206,7 @@ class Probe:
         positions, people = held[first], people[first]
         fresh = np.asarray(
             [
-                every.acts.item[p] not in every.acts.item[every.starts[person] : p]
+                every.items(p) not in every.items(slice(every.starts[person], p))
                 for p, person in zip(positions, people, strict=True)
             ],
             np.bool_,
@@ -225,8 +230,8 @@ class Probe:
             people = model.user.after(batch["ids"], history, batch["types"], batch["values"])[:, 0]
             scores: Floats = (people @ items.T).cpu().numpy()
             for line, position, person in zip(scores, self.positions[rows], self.people[rows], strict=True):
-                wanted = line[self.sequences.acts.item[position]]
-                line[self.sequences.acts.item[self.sequences.starts[person] : position]] = -np.inf
+                wanted = line[self.sequences.items(position)]
+                line[self.sequences.items(slice(self.sequences.starts[person], position))] = -np.inf
                 found.append(int((line > wanted).sum()))
         return np.asarray(found, np.int64)
 

@@ -10,9 +10,10 @@ stay its own rows, and a state unites the rows of a user with those of their ses
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ Rows = npt.NDArray[np.int64]
 TYPES = tuple(EventType)
 CODES = {kind.value: code for code, kind in enumerate(TYPES)}
 NAMES = strings([kind.value for kind in TYPES])
+BATCH = 1_000_000  # rows of a log that are looked at together
 COLUMNS = ("type", "item_id", "occurred_at", "user_id", "session_id", "value", "quantity", "request_id", "position")
 """The columns of `winnow.canonical.EVENTS` that a journal reads."""
 
@@ -149,45 +151,130 @@ class Journal:
         return own[: np.searchsorted(own, before)]
 
 
-def journal(events: pa.Table, item_ids: Sequence[str] = ()) -> Journal:
-    """Index a log: `events` has the columns `COLUMNS`, its rows at positions 1, 2, …
+def journal(events: pa.Table | Iterable[pa.Table], item_ids: Sequence[str] = ()) -> Journal:
+    """Index a log: `events`, whole or in parts, has the columns `COLUMNS`, its rows at positions 1, 2, …
 
-    Item rows follow `item_ids`; ids that only events name come after, in the order of their first event.
+    Item rows follow `item_ids`; ids that only events name come after, in the order of their first event. Of a log in
+    parts a million rows are held as texts at a time.
     """
-    user_codes, user_ids = codes_of(events["user_id"])
-    session_codes, session_ids = codes_of(events["session_id"])
-    item_codes, named = codes_of(events["item_id"])
-    rows, ids = rows_of(named, item_ids)
-    who = np.where(user_codes >= 0, user_codes, len(user_ids) + session_codes)
-    every = Acts(
-        user=who,
-        item=rows[item_codes] if len(rows) else item_codes,
-        at=times(events["occurred_at"]),
-        value=numbers(events["value"], np.nan).astype(np.float32),
-        type=type_codes(events["type"]),
-        quantity=numbers(events["quantity"], 1).astype(np.int64),
-        log_position=np.arange(1, len(who) + 1),
-    )
-    order = np.argsort(every.at, kind="stable")
-    every = every.take(order)
-    act = every.type != CODES["impression"]
-    links = links_of(user_codes, session_codes, len(user_ids), order, act)
-    acts = every.take(np.flatnonzero(act))
-    shown = order[~act]
-    by_person, offsets = grouped(acts.user, len(user_ids) + len(session_ids))
+    users, sessions, items, parts = Codes(), Codes(), Codes(item_ids), Parts()
+    for table in batches([events] if isinstance(events, pa.Table) else events):
+        kinds = type_codes(table["type"])
+        parts.add("user", users.of(table["user_id"]))
+        parts.add("session", sessions.of(table["session_id"]))
+        parts.add("item", items.of(table["item_id"]))
+        parts.add("at", times(table["occurred_at"]))
+        parts.add("value", numbers(table["value"], np.nan).astype(np.float32))
+        parts.add("type", kinds)
+        parts.add("quantity", numbers(table["quantity"], 1).astype(np.int64))
+        shown = kinds == CODES["impression"]
+        parts.add("request_id", texts(table["request_id"].filter(pa.array(shown))))
+        parts.add("position", numbers(table["position"], 0).astype(np.int64)[shown])
+    return indexed(parts, users.texts, sessions.texts, items.texts)
+
+
+def indexed(parts: Parts, user_ids: list[str], session_ids: list[str], item_ids: list[str]) -> Journal:
+    """The journal of columns in the order of the log. Few columns at a time are held twice."""
+    at, kinds, users = parts.whole("at"), parts.whole("type"), parts.whole("user")
+    places = (
+        np.argsort(at, kind="stable") if (at[1:] < at[:-1]).any() else None
+    )  # None: the log is in the order of time
+    shown = kinds == CODES["impression"]
+    request: Rows | slice = slice(None)  # of each impression, in the order of time
+    if places is not None:
+        number, shown = shown.cumsum() - 1, shown[places]
+        request = number[places[shown]]
+    links: dict[int, Link] = {}
+    if session_ids:
+        sessions, order = parts.whole("session"), np.arange(len(at)) if places is None else places
+        links = links_of(users, sessions, len(user_ids), order, ~shown)
+        users = np.where(users >= 0, users, len(user_ids) + sessions)
+    for name, column in (("at", at), ("type", kinds), ("user", users), ("log_position", np.arange(1, len(at) + 1))):
+        parts.add(name, column)
+    del at, kinds, users, column
+    done, seen = {}, {}
+    for name in ACTS:
+        column = parts.whole(name)[slice(None) if places is None else places]
+        done[name], seen[name] = (column[~shown], column[shown]) if shown.any() else (column, column[:0].copy())
+    by_person, offsets = grouped(done["user"], len(user_ids) + len(session_ids))
     return Journal(
         user_ids=user_ids,
         session_ids=session_ids,
-        item_ids=ids,
-        acts=acts,
-        impressions=every.take(np.flatnonzero(~act)),
-        request_ids=texts(events["request_id"].take(pa.array(shown))),
-        places=numbers(events["position"], 0).astype(np.int64)[shown],
+        item_ids=strings(item_ids),
+        acts=Acts(**done),
+        impressions=Acts(**seen),
+        request_ids=parts.whole("request_id")[request],
+        places=parts.whole("position")[request],
         links=links,
         order=by_person,
         offsets=offsets,
         sessions=sessions_of(links),
     )
+
+
+class Codes:
+    """Texts as numbers from 0, the `known` ones first, others in the order of their first appearance in any table."""
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        self._code = {text: n for n, text in enumerate(known)}
+
+    @property
+    def texts(self) -> list[str]:
+        return list(self._code)
+
+    def of(self, column: pa.ChunkedArray) -> npt.NDArray[np.int32]:
+        """(rows,) the number of each text; -1 for null."""
+        codes, found = codes_of(column)
+        code = self._code
+        numbers = np.full(len(found) + 1, -1, np.int32)
+        numbers[:-1] = [code.setdefault(text, len(code)) for text in found]
+        return numbers[codes]
+
+
+class Parts:
+    """Columns that come in parts, each made whole once; its parts are let go."""
+
+    KINDS: ClassVar[Mapping[str, type[np.generic]]] = {
+        **dict.fromkeys(("user", "session", "item", "quantity", "log_position", "position"), np.int64),
+        "at": np.float64,
+        "value": np.float32,
+        "type": np.int8,
+        "request_id": np.object_,
+    }
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in self.KINDS}
+
+    def add(self, name: str, part: npt.NDArray[Any]) -> None:
+        self._parts[name].append(part)
+
+    def whole(self, name: str) -> npt.NDArray[Any]:
+        parts, kind = self._parts[name], self.KINDS[name]
+        if len(parts) == 1 and parts[0].dtype == kind:
+            return parts.pop()
+        column = np.empty(sum(map(len, parts)), kind)
+        end = len(column)
+        while parts:
+            part = parts.pop()
+            column[end - len(part) : end] = part
+            end -= len(part)
+        return column
+
+
+def batches(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, at most `BATCH` in a table and, where there are as many, not many fewer."""
+    waiting: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        for start in range(0, len(table), BATCH):
+            some = table.slice(start, BATCH)
+            if rows + len(some) > BATCH:
+                yield pa.concat_tables(waiting)
+                waiting, rows = [], 0
+            waiting.append(some)
+            rows += len(some)
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def links_of(users: Rows, sessions: Rows, n_users: int, order: Rows, act: npt.NDArray[np.bool_]) -> dict[int, Link]:
@@ -220,13 +307,6 @@ def grouped(keys: Rows, groups: int) -> tuple[Rows, Rows]:
     return np.argsort(keys, kind="stable"), offsets
 
 
-def rows_of(named: Sequence[str], known: Sequence[str]) -> tuple[Rows, Strings]:
-    """Row of each named id in `known` followed by the ids it lacks, and all ids by row."""
-    row = {item_id: n for n, item_id in enumerate(known)}
-    rows = np.fromiter((row.setdefault(i, len(row)) for i in named), np.int64, count=len(named))
-    return rows, strings(list(row))
-
-
 def codes_of(column: pa.ChunkedArray) -> tuple[Rows, list[str]]:
     """A text column as codes (-1 for null) and the texts they stand for, in order of first appearance."""
     encoded = pa.chunked_array(column).combine_chunks().dictionary_encode() if len(column) else None
@@ -252,4 +332,6 @@ def numbers(column: pa.ChunkedArray, default: float) -> npt.NDArray[np.float64]:
 
 
 def texts(column: pa.ChunkedArray) -> Strings:
-    return strings(pc.fill_null(column, "").to_pylist())
+    """Each text, "" for null; equal ones are one object."""
+    codes, found = codes_of(column)
+    return strings([*found, ""])[codes]

@@ -79,6 +79,10 @@ class Log:
         """All rows in the order of their positions."""
         return segments.whole(self.folder, self.schema, columns)
 
+    def parts(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The same in tables of bounded size."""
+        return segments.parts(self.folder, self.schema, columns)
+
     async def append(self, rows: Sequence[Row]) -> int:
         """Write rows, all or none; returns the position of the last once they are on disk.
 

@@ -210,10 +210,16 @@ def chosen(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
     return table.select(list(columns)) if columns else table
 
 
+def parts(folder: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The log in tables of bounded size, each with exactly these columns in their order."""
+    wanted = pa.schema([schema.field(name) for name in columns]) if columns else schema
+    return (completed(table, wanted).cast(wanted) for table in read(folder, schema, columns))
+
+
 def whole(folder: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
     """The log as one table; empty where there is none."""
     wanted = pa.schema([schema.field(name) for name in columns]) if columns else schema
-    tables = [completed(table, wanted).cast(wanted) for table in read(folder, schema, columns)]
+    tables = list(parts(folder, schema, columns))
     return pa.concat_tables(tables) if tables else wanted.empty_table()
 
 

@@ -44,7 +44,8 @@ GROWS_WITH = {
 }
 MOST = 3_000_000  # events: what ten minutes of two cores allow
 AIM_EVENTS_PER_S = 100_000
-STEP_S = 3_600.0
+STEP_S = 7_200.0
+SERVED = 10_000_000  # events up to which a feature service is started over the world: it keeps every act in memory
 
 Points = dict[str, list[tuple[float, float, float]]]
 
@@ -74,13 +75,14 @@ class Scale:
             step("world", folder)
             for what in steps:
                 self.keep(what, world, step(what, folder), of_the_ladder)
-            rss_mb = feature_rss_mb(folder / "home", folder / "logs")
+            rss_mb = feature_rss_mb(folder / "home", folder / "logs") if world.events <= SERVED else math.nan
         except (StepFailed, Unavailable) as failed:
             self.wrong.append(f"{name}: {failed}")
             self.console.print(f"[red]{name}:[/] {failed}", highlight=False)
             return
-        self.figures.put(f"scale.{name}.feature_rss_mb", rss_mb)
-        self.memory.append((world, rss_mb))
+        if math.isfinite(rss_mb):
+            self.figures.put(f"scale.{name}.feature_rss_mb", rss_mb)
+            self.memory.append((world, rss_mb))
 
     def keep(self, what: str, world: World, found: dict[str, float], of_the_ladder: bool) -> None:
         name = f"scale.{name_of(world)}.{what}"
@@ -92,7 +94,7 @@ class Scale:
             self.bytes_per_item = found["bytes_per_item"]
             self.exact[float(world.items)] = bool(found["exact"])
         size = float(getattr(world, GROWS_WITH[what]))
-        if of_the_ladder:
+        if of_the_ladder and all(size != seen for seen, *_ in self.points[what]):  # the first world of a size
             self.points[what].append((size, found["cpu_s"], found["peak_mb"]))
         self.console.print(
             f"{name_of(world)} {what}: {found['seconds']:.4g} s, CPU {found['cpu_s']:.4g} s, {found['peak_mb']:,.0f} MB",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,7 +46,7 @@ def build(settings: Settings) -> FeatureService:
     check_complete(settings.home)
     events = Log(events_folder(settings.home), EVENTS, segment_bytes=settings.segment_bytes)
     items = Log(items_folder(settings.home), ITEMS, segment_bytes=settings.segment_bytes)
-    happened = events.whole((*COLUMNS, "event_id"))
+    happened = Happened(events.parts((*COLUMNS, "event_id")))
     people = People(journal(happened), traits(settings.home))
     catalogue = ItemLog(items.whole())
     watch(settings, people, catalogue)
@@ -54,12 +55,30 @@ def build(settings: Settings) -> FeatureService:
         items,
         people,
         catalogue,
-        KnownIds(happened["event_id"]),
+        KnownIds(happened.ids),
         hot=hot_states(settings, people, catalogue),
         events_onward=onward(settings, events, EVENT_TOPIC, event_key, event_value, settings.forward_imports),
         items_onward=onward(settings, items, ITEM_TOPIC, item_key, item_value, True),
         onward_s=settings.forward_wait_ms * MS,
     )
+
+
+class Happened:
+    """A log in parts, read once: the ids of its events are kept as they pass."""
+
+    def __init__(self, parts: Iterable[pa.Table]) -> None:
+        self._parts = parts
+        self._ids: list[pa.ChunkedArray] = []
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        for table in self._parts:
+            self._ids.append(table["event_id"])
+            yield table
+
+    @property
+    def ids(self) -> pa.ChunkedArray:
+        chunks = [chunk for column in self._ids for chunk in column.chunks]
+        return pa.chunked_array(chunks, pa.string())
 
 
 def watch(settings: Settings, people: People, catalogue: ItemLog) -> None:

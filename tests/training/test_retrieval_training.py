@@ -109,12 +109,12 @@ def test_the_towers_find_the_next_act_where_popularity_does_not(
     dataset: Dataset, parts: Split, trained: Trained
 ) -> None:
     probe = Probe.of(dataset, parts, trained.every)
-    counts = np.bincount(trained.known.acts.item, minlength=len(dataset.items))
+    counts = np.bincount(trained.known.items(), minlength=len(dataset.items))
     popular = []
     for position, person in zip(probe.positions, probe.people, strict=True):
         unseen = counts.copy()
-        unseen[trained.every.acts.item[trained.every.starts[person] : position]] = -1
-        popular.append(int((unseen > unseen[trained.every.acts.item[position]]).sum()))
+        unseen[trained.every.items(slice(trained.every.starts[person], position))] = -1
+        popular.append(int((unseen > unseen[trained.every.items(position)]).sum()))
     places = probe.places(trained.model)
     assert (places < 12).mean() > 0.9  # 11 or 12 of 30 are left of the own colour, and 60 of the others
     assert gain(places) > 1.5 * gain(np.asarray(popular))

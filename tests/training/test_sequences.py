@@ -57,7 +57,7 @@ def test_every_act_but_a_dismissal_is_a_target_once_per_epoch(sequences: Sequenc
     for epoch in range(3):
         targets = np.concatenate([batch["targets"].numpy().ravel() for batch in batches(epoch, 0, 1)])
         found = np.bincount(targets[targets >= 0], minlength=30)
-        assert found.tolist() == np.bincount(sequences.acts.item[sequences.wanted], minlength=30).tolist()
+        assert found.tolist() == np.bincount(sequences.items()[sequences.wanted], minlength=30).tolist()
     first, second = (next(iter(batches(epoch, 0, 1)))["targets"] for epoch in (0, 1))
     assert first.tolist() != second.tolist()
 
@@ -78,7 +78,7 @@ def test_windows_cover_everyone_without_overlap(sizes: list[int], stride: int, s
 def test_a_window_is_the_history_that_serving_would_have(
     dataset: Dataset, sequences: Sequences, schema: Schema
 ) -> None:
-    positions = np.arange(0, len(sequences.acts), 7)
+    positions = np.arange(0, len(sequences), 7)
     batch = sequences.before(positions)
     for row, act in enumerate(sequences.act_rows[positions]):
         state = dataset.state(int(dataset.acts.user[act]), int(act))
@@ -99,8 +99,8 @@ def test_targets_come_right_after_their_inputs(sequences: Sequences) -> None:
     longest = int(np.diff(sequences.starts).argmax())
     start, end = sequences.starts[longest : longest + 2]
     batch = sequences.windows(np.array([start + 70]), np.array([start + 120]))
-    assert batch["inputs"][0].tolist() == sequences.acts.item[start + 69 : start + 119].tolist()
-    wanted = np.where(sequences.wanted, sequences.acts.item, -1)
+    assert batch["inputs"][0].tolist() == sequences.items(slice(start + 69, start + 119)).tolist()
+    wanted = np.where(sequences.wanted, sequences.items(), -1)
     assert batch["targets"][0].tolist() == wanted[start + 70 : start + 120].tolist()
     shorter = sequences.windows(np.array([end - 10]), np.array([end]))
     assert (shorter["targets"][0, :40] == -1).all()

@@ -130,6 +130,23 @@ def test_worlds_that_only_tell_people_from_events_are_not_held_against_the_other
     assert len(run.memory) == 2
 
 
+def test_a_second_world_of_as_many_items_counts_by_its_events_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its people are others and more, so a step over its items is no step further up."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(scale, "step", lambda what, folder: {"seconds": 1.0, "cpu_s": 1.0, "peak_mb": 1.0})
+    monkeypatch.setattr(scale, "SERVED", TINY.events)
+    served: list[Path] = []
+    monkeypatch.setattr(scale, "feature_rss_mb", lambda home, logs: served.append(home) or 100.0)
+    run = scale.Scale(Console(quiet=True))
+    for world in (TINY, World(TINY.items, TINY.items, 10 * TINY.events)):
+        run.world(world, ["load", "train"])
+    assert [size for size, *_ in run.points["load"]] == [TINY.events, 10 * TINY.events]
+    assert [size for size, *_ in run.points["train"]] == [TINY.items]
+    assert len(served) == len(run.memory) == 1, "the larger one is not served"
+
+
 def run_with(monkeypatch: pytest.MonkeyPatch, folder: Path, exponent: float) -> int:
     """`python -m bench.scale --plot` in `folder`, where every step takes n ** exponent microseconds."""
 
