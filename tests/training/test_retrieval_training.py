@@ -185,7 +185,7 @@ def test_nothing_after_the_training_part_is_in_the_bundle(
     other = fit_towers(
         dataset, replace(parts, train=parts.train & (np.arange(len(parts.train)) % 2 == 0)), SETTINGS, None
     )
-    assert len(other.known.acts) < len(trained.known.acts)
+    assert len(other.known) < len(trained.known)
 
 
 def test_a_refresh_rewound_to_the_training_part_is_what_training_left(
