@@ -6,16 +6,19 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from threading import Event, Thread
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from winnow.errors import WinnowError
 
+EVERY_S = 30.0  # between two lines of progress
 WIDE = 160  # columns of a table that is written to a file or a pipe
 
 out = Console(highlight=False)
@@ -26,7 +29,7 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 @contextmanager
 def bars(disable: bool = False) -> Iterator[Progress]:
-    """Progress bars on stderr, one per task; where stderr is no terminal, only their last state is printed."""
+    """Progress bars on stderr, one per task; where stderr is no terminal, a line now and then, and the last state."""
     columns = (
         TextColumn("  {task.description:<58}"),
         BarColumn(bar_width=24),
@@ -34,7 +37,34 @@ def bars(disable: bool = False) -> Iterator[Progress]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=err, disable=disable) as progress:
-        yield progress
+        if disable or err.is_terminal:
+            yield progress
+        else:
+            with told(progress, EVERY_S):
+                yield progress
+
+
+@contextmanager
+def told(progress: Progress, every_s: float) -> Iterator[None]:
+    """Print how far each task is that has moved since the last time: for a log of hours of work."""
+    done = Event()
+
+    def tell() -> None:
+        before: dict[TaskID, tuple[str, int]] = {}
+        while not done.wait(every_s):
+            for task in progress.tasks:
+                now = (task.description, int(task.percentage))
+                if not task.finished and before.get(task.id) != now:
+                    before[task.id] = now
+                    err.print(f"  {task.description}: {now[1]} % after {timedelta(seconds=int(task.elapsed or 0))}")
+
+    teller = Thread(target=tell, name="progress", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
 
 
 def note(words: str) -> None:
