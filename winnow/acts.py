@@ -176,9 +176,8 @@ def journal(events: pa.Table | Iterable[pa.Table], item_ids: Sequence[str] = ())
 def indexed(parts: Parts, user_ids: list[str], session_ids: list[str], item_ids: list[str]) -> Journal:
     """The journal of columns in the order of the log. Few columns at a time are held twice."""
     at, kinds, users = parts.whole("at"), parts.whole("type"), parts.whole("user")
-    places = (
-        np.argsort(at, kind="stable") if (at[1:] < at[:-1]).any() else None
-    )  # None: the log is in the order of time
+    back = (at[1:] < at[:-1]).any()
+    places = np.argsort(at, kind="stable") if back else None  # None: the log is in the order of time
     shown = kinds == CODES["impression"]
     request: Rows | slice = slice(None)  # of each impression, in the order of time
     if places is not None:
