@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Annotated
 
 import typer
@@ -21,6 +20,7 @@ import typer
 from cli.audited import audited
 from cli.console import note, show, table
 from cli.homes import AsJson, Data, HomeOption, home_of
+from cli.whole_file import replaced
 from services.gateway.api_keys import MAX_FILE_BYTES, ApiKey, KeyFile, create, parse
 from services.gateway.watched import Watched
 from winnow.errors import InvalidArgument, NotFound
@@ -122,11 +122,7 @@ def change(file: Path, edit: Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]])
     """Write what `edit` makes of the keys, whole or not at all, for the owner's eyes; one writer at a time."""
     with locked(file):
         content = KeyFile(keys=edit(held(file))).model_dump_json(indent=1)
-        with NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False, encoding="utf-8") as new:
-            new.write(content + "\n")
-            new.flush()
-            os.fsync(new.fileno())
-        os.replace(new.name, file)
+        replaced(file, content + "\n", mode=0o600)
 
 
 @contextmanager

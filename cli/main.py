@@ -23,6 +23,7 @@ from cli import (
     refresh,
     replay,
     retrain,
+    rules,
     schedule,
     serve,
     skew,
@@ -50,6 +51,7 @@ app.command("ingest")(ingest.ingest)
 train_model.add_models(train.app)
 app.add_typer(train.app, name="train")
 app.add_typer(keys.app, name="keys")
+app.add_typer(rules.app, name="rules")
 app.command("promote")(promote.promote)
 app.command("refresh")(refresh.refresh)
 app.command("retrain")(retrain.retrain)

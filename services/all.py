@@ -95,6 +95,7 @@ class Platform:
                 explanation.follow(self.settings, self.explanation),
                 gateway.remember(self.settings, self.gateway, self.retrieval),
                 self.gateway.decisions.run(),
+                self.gateway.rules.follow(),
                 *([guard.follow()] if guard else []),
             ],
             close=[self.feature.close, self.retrieval.close, self.ranking.close, *([guard.close] if guard else [])],

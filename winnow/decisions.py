@@ -44,7 +44,8 @@ T = TypeVar("T")
 class Decision:
     """`rows` (n,) are the places of the slate's items in the candidates, `propensities` (n,) how likely each was to be
     shown there (1 where nothing was left to chance), `user` is the state as it was served, `arranged` how strong each
-    stage was that made the page varied (docs/quality.md; those that were off are not named)."""
+    stage was that made the page varied (docs/quality.md; those that were off are not named), `rules` the version of the
+    business rules that counted ("" for none)."""
 
     request_id: str
     at: datetime
@@ -60,6 +61,7 @@ class Decision:
     skipped: tuple[str, ...]
     watermarks: Watermarks
     arranged: Mapping[str, float] = field(default_factory=dict)
+    rules: str = ""
 
 
 def key_of(decision: Decision) -> bytes:
@@ -104,6 +106,7 @@ def to_json(decision: Decision) -> bytes:
             "user": user_to(decision.user),
             **({} if vector is None else {"features": vector_to(vector)}),
             **({"arranged": dict(decision.arranged)} if decision.arranged else {}),
+            **({"rules": decision.rules} if decision.rules else {}),
         }
     )
 
@@ -127,6 +130,7 @@ def of_json(line: bytes) -> Decision:
             variant=a(str, body["variant"]),
             skipped=tuple(a(list, body["skipped"])),
             watermarks=watermarks_of(body["watermarks"], a(dict, body["bundles"])),
+            rules=a(str, body.get("rules", "")),
             arranged={a(str, stage): float(strength) for stage, strength in a(dict, body.get("arranged", {})).items()},
         )
     except (ValueError, KeyError, TypeError, OverflowError, InvalidArgument) as wrong:

@@ -23,6 +23,11 @@ def users_folder(home: Path) -> Path:
     return home / "log" / "users"
 
 
+def rules_folder(home: Path) -> Path:
+    """The business rules that count, and every version that ever did."""
+    return home / "rules"
+
+
 def decisions_folder(home: Path) -> Path:
     return home / "decisions"
 

@@ -37,6 +37,7 @@ async def process(settings: Settings) -> Process:
             follow(catalogue, features, ignore),
             remember(settings, gateway, retrieval),
             gateway.decisions.run(),
+            gateway.rules.follow(),
             *([guard.follow()] if guard else []),
         ],
         close=[part.close for part in (stand_in, guard) if part],

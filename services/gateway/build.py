@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fastapi import FastAPI
 
 from services.gateway.decisions import DecisionLog, Outlet
@@ -10,6 +12,7 @@ from services.gateway.inner import Inner
 from services.gateway.popular import Popular
 from services.gateway.recommender import Gateway
 from services.gateway.rest import rest
+from services.gateway.rules import FILE, RuleBook
 from services.gateway.settings import MS, Settings
 from services.gateway.spool import Spool
 from services.gateway.stand_in import HotStates, StandIn
@@ -19,7 +22,7 @@ from services.gateway.zeros import begin_at_zero
 from winnow.audit.acts import Unaudited
 from winnow.audit.ledger import ledger
 from winnow.catalogue import Catalogue
-from winnow.home import decisions_folder
+from winnow.home import decisions_folder, rules_folder
 from winnow.ports import Explanation, Features, Ranking, Retrieval
 
 
@@ -46,8 +49,14 @@ def build(
         stand_in,
     )
     audit = ledger(settings, "gateway") if settings.audit else Unaudited()
+    rules = RuleBook(rules_file(settings), required=bool(settings.rules_file))
     decisions = DecisionLog(outlet(settings), queue_bytes=settings.decision_queue_bytes, audit=audit)
-    return Gateway(inner, catalogue, settings, decisions)
+    return Gateway(inner, catalogue, settings, decisions, rules)
+
+
+def rules_file(settings: Settings) -> Path:
+    """Where `winnow rules publish` writes, unless the settings name another file."""
+    return Path(settings.rules_file) if settings.rules_file else rules_folder(settings.home) / FILE
 
 
 def hot_states(settings: Settings) -> HotStates | None:

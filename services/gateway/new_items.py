@@ -13,7 +13,7 @@ from datetime import datetime
 import numpy as np
 
 from services.gateway.slate import with_share
-from winnow.catalogue import Catalogue, Rows
+from winnow.catalogue import Catalogue, Mask, Rows
 from winnow.types import Strings
 
 DAY_S = 86_400.0
@@ -36,7 +36,13 @@ class NewItems:
         """The order (rows of the candidates `item_ids`, best first) with the floor kept, as it is at this moment."""
         if not self.share:
             return order
+        return with_share(order, self.marks(item_ids, at)[0], self.share)
+
+    def marks(self, item_ids: Strings, at: datetime) -> Mask:
+        """(1, n) which of these are new; (0, n) where there is no floor."""
+        if not self.share:
+            return np.zeros((0, len(item_ids)), np.bool_)
         rows = self.catalogue.rows(item_ids)
         created = np.where(rows >= 0, self.catalogue.created[rows], 0.0) if len(self.catalogue) else np.zeros(len(rows))
         age_s = at.timestamp() - created
-        return with_share(order, (created > 0) & (age_s >= 0) & (age_s <= self.days * DAY_S), self.share)
+        return ((created > 0) & (age_s >= 0) & (age_s <= self.days * DAY_S))[None]

@@ -19,11 +19,15 @@ import numpy as np
 from services.gateway.arrange import arrange, weigh_words
 from services.gateway.audited import CATALOGUE_WRITE, written_items
 from services.gateway.decisions import DecisionLog
+from services.gateway.explore import Explore
 from services.gateway.inner import FEATURE, RANKING, RETRIEVAL, Inner, Reasons
 from services.gateway.new_items import NewItems
 from services.gateway.outcomes import Outcomes
+from services.gateway.ruled import Ruled
+from services.gateway.rules import Active, RuleBook
 from services.gateway.settings import Settings
 from services.gateway.shown import Shown
+from services.gateway.slate import POOL
 from services.gateway.varied import Varied, Wish
 from winnow.audit.acts import Act, acted
 from winnow.audit.asked import asked
@@ -55,6 +59,7 @@ from winnow.types import (
     Candidates,
     Context,
     Event,
+    Floats,
     Item,
     Person,
     Predictions,
@@ -71,21 +76,43 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Slate:
-    """One page on its way: `rows` are the places of its items in the candidates. `left_out` are the stages of arranging
-    that could not be."""
+    """One page on its way: `rows` are the places of its items in the candidates, `propensities` how likely each was to
+    stand there. `left_out` are the stages of arranging that could not be."""
 
     candidates: Candidates
     predictions: Predictions | None
     rows: Rows
     offset: int
+    propensities: Floats
     left_out: tuple[str, ...] = ()
+    rules: str = ""  # version of the rules that counted
     strengths: Mapping[str, float] = field(default_factory=dict)  # of the stages of arranging that were wished for
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one list is to be arranged."""
+
+    wish: Wish
+    rules: Active
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class List:
+    """Candidates with what is pinned among them; `fixed` says which row stands at which place from 0."""
+
+    candidates: Candidates
+    context: Context
+    plan: Plan
+    fixed: Mapping[int, int]
 
 
 class Gateway:
     """The Recommender port over the four inner ones."""
 
-    def __init__(self, inner: Inner, catalogue: Catalogue, settings: Settings, decisions: DecisionLog) -> None:
+    def __init__(
+        self, inner: Inner, catalogue: Catalogue, settings: Settings, decisions: DecisionLog, rules: RuleBook
+    ) -> None:
         self._inner = inner
         self._catalogue = catalogue
         self._settings = settings
@@ -93,6 +120,9 @@ class Gateway:
         self.decisions = decisions
         self._varied = Varied(catalogue, settings)
         self._new = NewItems(catalogue, settings.new_items_share, settings.new_items_days)
+        self.rules = rules
+        self._ruled = Ruled(catalogue, rules)
+        self._explore = Explore(settings.explore, settings.explore_pool, settings.explore_s)
         self._shown = Shown(catalogue, Outcomes(settings.outcome_pages), VARIANT)
         self.popular = inner.popular
 
@@ -103,10 +133,11 @@ class Gateway:
         own = own_ids(len(requests))
         contexts = [at_a_moment(request.context) for request in requests]
         users = await self._inner.users(run, [request.person for request in requests])
-        wishes = [self._varied.wish(request) for request in requests]
-        found = await self._retrieve(run, requests, users, contexts, wishes)
-        ranked = await self._rank(run, requests, users, found, contexts)
-        slates = self._arrange(run, requests, found, ranked, contexts, wishes)
+        plans = [self._plan(request, context) for request, context in zip(requests, contexts, strict=True)]
+        found = await self._retrieve(run, requests, users, contexts, plans)
+        lists = [self._list(*one) for one in zip(requests, found, users, contexts, plans, strict=True)]
+        ranked = await self._rank(run, requests, users, lists, contexts)
+        slates = self._arrange(run, requests, lists, ranked)
         reasons = await self._explain(run, requests, users, slates, contexts)
         tokens = [request.token for request in requests]
         answers = self._answers(run, started, own, users, slates, reasons, tokens)
@@ -115,7 +146,8 @@ class Gateway:
 
     async def similar(self, request: SimilarRequest) -> Answer:
         run, started = Run(observe_stage), time.perf_counter()
-        wanted = request.offset + request.n
+        rules = self._rules_of(SIMILAR)
+        request, wanted = replace(request, filter=rules.within(request.filter)), self._wanted(request, rules)
         found = await self._inner.similar(
             run,
             request.item_ids,
@@ -124,14 +156,18 @@ class Gateway:
             request.exclude,
             partial(self._instead_of_similar, request, wanted),
         )
-        return self._page(SIMILAR, run, started, found, request.offset, request.n, None)
+        exclude = (*request.exclude, *request.item_ids)
+        found, fixed = self._ruled.pinned(found, rules, NOBODY, request.filter, exclude)
+        return self._page(SIMILAR, run, started, found, request, None, rules, fixed)
 
     async def trending(self, request: TrendingRequest) -> Answer:
         run, started = Run(observe_stage), time.perf_counter()
         user = (await self._inner.users(run, [request.person]))[0] if request.person else None
-        wanted = request.offset + request.n
+        rules = self._rules_of(TRENDING)
+        request, wanted = replace(request, filter=rules.within(request.filter)), self._wanted(request, rules)
         found = await self._inner.trending(run, wanted, user, request.filter, request.exclude, NOBODY)
-        return self._page(TRENDING, run, started, found, request.offset, request.n, user)
+        found, fixed = self._ruled.pinned(found, rules, user or NOBODY, request.filter, request.exclude)
+        return self._page(TRENDING, run, started, found, request, user, rules, fixed)
 
     async def record(self, events: Sequence[Event]) -> Receipt:
         check_size(events, MAX_EVENTS, "events")
@@ -195,7 +231,7 @@ class Gateway:
         requests: Sequence[RecommendRequest],
         users: Sequence[UserState],
         contexts: Sequence[Context],
-        wishes: Sequence[Wish],
+        plans: Sequence[Plan],
     ) -> list[Candidates]:
         queries = [
             RetrieveQuery(
@@ -203,12 +239,12 @@ class Gateway:
                 n=self._settings.candidates,
                 context=context,
                 query=request.query,
-                filter=request.filter,
+                filter=plan.rules.within(request.filter),
                 exclude=request.exclude,
                 include_seen=request.include_seen,
-                vectors=bool(wish.compares),
+                vectors=bool(plan.wish.compares),
             )
-            for request, user, context, wish in zip(requests, users, contexts, wishes, strict=True)
+            for request, user, context, plan in zip(requests, users, contexts, plans, strict=True)
         ]
         found = await self._inner.retrieve(run, queries)
         for candidates in found:
@@ -220,51 +256,80 @@ class Gateway:
         run: Run,
         requests: Sequence[RecommendRequest],
         users: Sequence[UserState],
-        found: Sequence[Candidates],
+        lists: Sequence[List],
         contexts: Sequence[Context],
     ) -> Sequence[Predictions | None]:
         queries = [
-            RankQuery(user, candidates.without_vectors(), context, request.objectives, vector=self.decisions.running)
-            for request, user, candidates, context in zip(requests, users, found, contexts, strict=True)
+            RankQuery(user, one.candidates.without_vectors(), context, request.objectives, self.decisions.running)
+            for request, user, one, context in zip(requests, users, lists, contexts, strict=True)
         ]
         return await self._inner.rank(run, queries)
+
+    def _plan(self, request: RecommendRequest, context: Context) -> Plan:
+        rules = self._ruled.active(RECOMMEND, context, moment_of(context), searched=bool(request.query))
+        return Plan(self._varied.wish(request), rules)
+
+    def _list(
+        self, request: RecommendRequest, found: Candidates, user: UserState, context: Context, plan: Plan
+    ) -> List:
+        """The candidates with what is pinned among them."""
+        candidates, fixed = self._ruled.pinned(
+            found, plan.rules, user, request.filter, request.exclude, request.include_seen
+        )
+        return List(candidates, context, plan, fixed)
 
     def _arrange(
         self,
         run: Run,
         requests: Sequence[RecommendRequest],
-        found: Sequence[Candidates],
+        lists: Sequence[List],
         ranked: Sequence[Predictions | None],
-        contexts: Sequence[Context],
-        wishes: Sequence[Wish],
     ) -> list[Slate]:
         weight = self._settings.query_weight
         with run.step(ARRANGE):
             weighed = [
-                weigh_words(candidates, heads, weight) if request.query else heads
-                for request, candidates, heads in zip(requests, found, ranked, strict=True)
+                weigh_words(one.candidates, heads, weight) if request.query else heads
+                for request, one, heads in zip(requests, lists, ranked, strict=True)
             ]
-            return [
-                self._slate(request, candidates, heads, moment_of(context), wish)
-                for request, candidates, heads, context, wish in zip(
-                    requests, found, weighed, contexts, wishes, strict=True
-                )
-            ]
+            return [self._slate(*each) for each in zip(requests, lists, weighed, strict=True)]
 
-    def _slate(
-        self, request: RecommendRequest, candidates: Candidates, heads: Predictions | None, at: datetime, wish: Wish
-    ) -> Slate:
-        """One page, as varied as it is wished, the floor under new items kept; a request's own words outrank it."""
+    def _slate(self, request: RecommendRequest, one: List, heads: Predictions | None) -> Slate:
+        """One page, as varied as it is wished, the floor under new items and the rules kept; a request's own words outrank
+        all but what is blocked."""
+        candidates, wish, rules, at = one.candidates, one.plan.wish, one.plan.rules, moment_of(one.context)
         floor = {} if request.query else self._new.strengths
+        chance = {} if request.query else self._explore.strengths
+        heads = self._ruled.boosted(candidates, heads, rules)
+        propensities = np.ones(len(candidates), np.float32)
 
         def lift(order: Rows) -> Rows:
             order = self._varied.order(order, candidates, heads, wish, at)
-            return self._new.lifted(order, candidates.item_ids, at) if floor else order
+            order = self._new.lifted(order, candidates.item_ids, at) if floor else order
+            if rules.reorders:
+                order = self._ruled.order(order, candidates, rules, one.fixed, ranked=heads is not None)
+            if chance:
+                by_rules, new = self._ruled.alike(candidates, rules), self._new.marks(candidates.item_ids, at)
+                alike = np.vstack([by_rules, new, self._varied.marks(candidates, wish)])
+                seed = self._explore.seed(request.person, request.context.surface, at.timestamp())
+                order, drawn = self._explore.draw(order, alike, one.fixed.values(), seed)
+                propensities[order] = drawn
+            return order
 
         rows = arrange(candidates, heads, request.offset, request.n, lift)
         left_out = self._varied.left_out(wish, candidates)
-        strengths = {**self._varied.strengths(wish), **floor}
-        return Slate(candidates.without_vectors(), heads, rows, request.offset, left_out, strengths)
+        strengths = {**self._varied.strengths(wish), **floor, **chance}
+        plain, likely = candidates.without_vectors(), propensities[rows]
+        return Slate(plain, heads, rows, request.offset, likely, left_out, rules.version, strengths)
+
+    def _rules_of(self, kind: str) -> Active:
+        """Those of a list without a context."""
+        return self._ruled.active(kind, Context(), datetime.now(UTC))
+
+    @staticmethod
+    def _wanted(request: SimilarRequest | TrendingRequest, rules: Active) -> int:
+        """Candidates to ask for: of a list that rules reorder more than the page."""
+        wanted = request.offset + request.n
+        return wanted + POOL if rules.reorders else wanted
 
     async def _explain(
         self,
@@ -325,10 +390,24 @@ class Gateway:
         return Watermarks(user.watermark, user.watermark, self._catalogue.watermark, bundles_of(slate))
 
     def _page(
-        self, kind: str, run: Run, started: float, found: Candidates, offset: int, n: int, user: UserState | None
+        self,
+        kind: str,
+        run: Run,
+        started: float,
+        found: Candidates,
+        request: SimilarRequest | TrendingRequest,
+        user: UserState | None,
+        rules: Active,
+        fixed: Mapping[int, int],
     ) -> Answer:
-        """An answer in retrieval's own order."""
-        slate = Slate(found, None, arrange(found, None, offset, n), offset)
+        """An answer in retrieval's own order, but for the rules."""
+
+        def lift(order: Rows) -> Rows:
+            return self._ruled.order(order, found, rules, fixed, ranked=False) if rules.reorders else order
+
+        rows = arrange(found, None, request.offset, request.n, lift)
+        sure = np.ones(len(rows), np.float32)
+        slate = Slate(found, None, rows, request.offset, sure, rules=rules.version)
         users = [user or NOBODY]
         answers = self._answers(run, started, own_ids(1), users, [slate], [()], [""])
         self._log(kind, answers, users, [at_a_moment(Context())], [slate])
@@ -342,7 +421,6 @@ class Gateway:
         contexts: Sequence[Context],
         slates: Sequence[Slate],
     ) -> None:
-        """Nothing is left to chance yet: what is shown was sure to be shown."""
         now = datetime.now(UTC)
         for answer, user, context, slate in zip(answers, users, contexts, slates, strict=True):
             decision = Decision(
@@ -354,12 +432,13 @@ class Gateway:
                 candidates=slate.candidates,
                 predictions=slate.predictions,
                 rows=slate.rows,
-                propensities=np.ones(len(slate.rows), np.float32),
+                propensities=slate.propensities,
                 offset=slate.offset,
                 variant=answer.variant,
                 skipped=answer.skipped,
                 watermarks=answer.watermarks,
                 arranged=slate.strengths,
+                rules=slate.rules,
             )
             self.decisions.log(decision)
             self._shown.answered(decision)

@@ -58,6 +58,12 @@ class Settings(AuthSettings, AuditSettings, FaceSettings, KafkaSecurity):
         0.0, ge=0, le=1, description="what being new is worth, in ranges of the scores; 0: nothing"
     )
     slate_fresh_days: float = Field(30.0, gt=0, le=3_650, description="after so long it is worth half")
+    rules_file: str = Field("", description="business rules; empty: rules/rules.json in the home, where there is one")
+    explore: float = Field(
+        0.0, ge=0, le=0.5, description="share of the first fifty places that are left to chance; 0: none is"
+    )
+    explore_pool: int = Field(20, ge=2, le=200, description="next candidates of the same kind that one is drawn from")
+    explore_s: float = Field(600.0, ge=1, le=86_400, description="for so long a person is drawn the same")
     peer_calls: int = Field(
         2, ge=1, le=1_000, description="calls to one peer at once before those that come meanwhile leave together"
     )

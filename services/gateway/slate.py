@@ -7,6 +7,8 @@ the likeness of two items. Scores are brought to one scale, 0 to 1, so that a st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +21,7 @@ POOL = 200  # candidates that a stage chooses from
 DUPLICATE = 0.95  # cosine from which two items are the same thing twice
 RIDGE = 1e-6  # what an item that is one of the chosen again still adds
 BLOCK = 10  # places in which a group is counted: a page
+PLACES = 50  # up to which pages are arranged place by place: the first five
 
 
 def without_duplicates(order: Rows, vectors: Floats, most: float = DUPLICATE, pool: int = POOL) -> Rows:
@@ -124,6 +127,53 @@ def with_share(order: Rows, marked: Mask, share: float) -> Rows:
     taken[slots] = True
     made[slots], made[~taken] = order[own], order[~marked[order]]
     return made
+
+
+def placed(
+    order: Rows,
+    marks: npt.NDArray[np.bool_],
+    least: Rows,
+    most: Rows,
+    fixed: Mapping[int, int],
+    places: int = PLACES,
+    block: int = BLOCK,
+) -> Rows:
+    """Of each `block` places among the first `places`, group g has at least `least[g]` and at most `most[g]`, and the
+    candidates `fixed` stand at their places; as far as there are items for it, and otherwise in the order.
+
+    `marks` (groups, candidates): which candidate is in which group. Where not all can be had, a fixed place goes before a
+    most, and that before a least; a page lacks nothing.
+    """
+    last = min(places, len(order))
+    fixed = {place: row for place, row in fixed.items() if place < last}
+    free = order[~np.isin(order, list(fixed.values()))]
+    chosen: list[int] = []
+    for start in range(0, last, block):
+        end = min(start + block, last)
+        pinned = [fixed[place] for place in range(start, end) if place in fixed]
+        have, left = marks[:, pinned].sum(axis=1), end - start - len(pinned)
+        for place in range(start, end):
+            if place in fixed:
+                chosen.append(fixed[place])
+                continue
+            own = marks[:, free]
+            turn = next_allowed(own, np.minimum(least - have, own.sum(axis=1)), most - have, left)
+            have = have + own[:, turn]
+            chosen.append(int(free[turn]))
+            free = np.delete(free, turn)
+            left -= 1
+    return np.concatenate([np.asarray(chosen, np.int64), free])
+
+
+def next_allowed(own: npt.NDArray[np.bool_], lacks: Rows, room: Rows, left: int) -> int:
+    """The first of the candidates `own` (groups, n ≥ 1) that may stand next, `left` places being free: of a group that has
+    room, and so that what groups lack still fits behind it."""
+    full, lacking = own[room <= 0].any(axis=0), lacks.clip(0)
+    late = lacking.sum() - own[lacking > 0].sum(axis=0) > left - 1
+    for refused in (full | late, full):
+        if not refused.all():
+            return int(refused.argmin())
+    return 0
 
 
 def unit(scores: Scores) -> npt.NDArray[np.float64]:

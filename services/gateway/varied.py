@@ -24,8 +24,8 @@ from winnow.types import Candidates, Directions, Floats, Predictions
 from winnow.youth import youth
 
 T = TypeVar("T", bound=np.generic)
-PLACES = 50  # that diversity decides: the first pages
 DUPLICATES, DIVERSITY = "duplicates", "diversity"
+PLACES = slate.PLACES  # that diversity decides
 CHOOSE = {"mmr": slate.mmr, "dpp": slate.dpp}
 
 
@@ -101,6 +101,10 @@ class Varied:
         if wish.cap:
             order = slate.capped(order, self._category(candidates), wish.cap)
         return np.concatenate([order, repeated])
+
+    def marks(self, candidates: Candidates, wish: Wish) -> Rows:
+        """(1, n) what a cap counts of each candidate; (0, n) where there is none."""
+        return self._category(candidates)[None] if wish.cap else np.zeros((0, len(candidates)), np.int64)
 
     def _youth(self, candidates: Candidates, at: datetime) -> Floats:
         created = self._known(self.catalogue.created, candidates, 0.0)

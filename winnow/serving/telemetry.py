@@ -52,6 +52,9 @@ ACCESS = Counter(
 KEY_SETS = Counter(
     "winnow_key_sets_total", "Reads of verification keys, by source and whether they were taken", ["source", "outcome"]
 )
+RULE_SETS = Counter(
+    "winnow_rule_sets_total", "Reads of changed business rules, by whether they were taken", ["outcome"]
+)
 RATES_FALLBACK = Counter("winnow_rate_limit_fallback_total", "Requests counted in this process because Redis was away")
 CONNECTIONS_CLOSED = Counter("winnow_http_connections_closed_total", "Connections the HTTP face gave up on", ["reason"])
 EVENTS = Counter("winnow_events_total", "Events taken, and duplicates among them", ["outcome"])

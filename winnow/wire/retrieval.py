@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc.aio
 
-from winnow.filters import Filter
+from winnow.filters import MAX_DEPTH, Filter
 from winnow.ports import Retrieval, RetrieveQuery
 from winnow.requests import Readiness
 from winnow.serving.calls import Caller
@@ -17,6 +17,8 @@ from winnow.v1 import retrieval_pb2 as pb
 from winnow.v1 import retrieval_pb2_grpc as rpc
 from winnow.v1 import types_pb2
 from winnow.wire import types as wire
+
+WITH_RULES = MAX_DEPTH + 3  # levels of a filter: the gateway adds what is blocked to what a request may bring
 
 
 def query_to(query: RetrieveQuery) -> pb.RetrieveQuery:
@@ -48,7 +50,7 @@ def query_of(message: pb.RetrieveQuery) -> RetrieveQuery:
 def filter_in(
     message: pb.RetrieveQuery | pb.SimilarCandidatesRequest | pb.TrendingCandidatesRequest,
 ) -> Filter | None:
-    return wire.filter_of(message.filter) if message.HasField("filter") else None
+    return wire.filter_of(message.filter, WITH_RULES) if message.HasField("filter") else None
 
 
 class RetrievalServicer(rpc.RetrievalServiceServicer):

@@ -271,16 +271,17 @@ def parts_to(parts: Iterable[Filter]) -> pb.Filter.Parts:
     return pb.Filter.Parts(parts=[part for part in map(filter_to, parts) if part is not None])
 
 
-def filter_of(message: pb.Filter, depth: int = 1) -> Filter:
-    if depth > MAX_DEPTH:
+def filter_of(message: pb.Filter, most: int = MAX_DEPTH) -> Filter:
+    """InvalidArgument where it is nested more than `most` deep."""
+    if not most:
         raise InvalidArgument(TOO_DEEP, field="filter")
     match message.WhichOneof("expression"):
         case "all":
-            return All(tuple(filter_of(part, depth + 1) for part in message.all.parts))
+            return All(tuple(filter_of(part, most - 1) for part in message.all.parts))
         case "any":
-            return Any(tuple(filter_of(part, depth + 1) for part in message.any.parts))
+            return Any(tuple(filter_of(part, most - 1) for part in message.any.parts))
         case "not":
-            return Not(filter_of(getattr(message, "not"), depth + 1))
+            return Not(filter_of(getattr(message, "not"), most - 1))
         case "term":
             return term_of(message.term)
         case _:

@@ -1,0 +1,98 @@
+"""`winnow rules`: what a shop says of its pages. `publish` checks rules against each other over the home's catalogue and puts
+them where gateways look; every version that ever counted is kept beside them, by the name that decisions call it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.audited import audited
+from cli.console import note, show, table
+from cli.homes import AsJson, Data, HomeOption, home_of
+from cli.whole_file import replaced
+from services.gateway.rule_conflicts import conflicts
+from services.gateway.rules import FILE, MAX_FILE_BYTES, Filtered, Rule, Rules, parse
+from services.gateway.watched import Watched
+from winnow.canonical import ITEMS, items_of
+from winnow.catalogue import Catalogue
+from winnow.errors import FailedPrecondition, NotFound
+from winnow.home import items_folder, rules_folder
+from winnow.segments import parts
+
+app = typer.Typer(help="Check, publish and show a shop's rules for its pages.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(help="A JSON file of rules (docs/rules.md).", dir_okay=False)]
+
+
+@app.command("check")
+def check(file: File, data: Data = "ml-100k", home: HomeOption = None) -> None:
+    """Say what is wrong with the rules of a file, over the catalogue of a home. Ends with 1 where something is."""
+    rules = checked(file, home_of(data, home))
+    note(f"{file}: {counted(rules)}, nothing contradicts anything")
+
+
+@app.command("publish")
+def publish(file: File, data: Data = "ml-100k", home: HomeOption = None) -> None:
+    """Check rules and let them count: gateways over the home take them up within seconds. An empty set ends all."""
+    place = home_of(data, home)
+    rules = checked(file, place)
+    folder = rules_folder(place)
+    content = rules.file.model_dump_json(exclude_defaults=True, indent=1) + "\n"
+    with audited(place, "rules.publish", version=rules.version, rules=[rule.name for rule in rules.file.rules]):
+        folder.mkdir(parents=True, exist_ok=True)
+        if rules.version:
+            replaced(folder / f"{rules.version}.json", content)
+        replaced(folder / FILE, content)
+    note(f"{counted(rules)} as version {rules.version or '(none)'}: {folder / FILE}")
+
+
+@app.command("show")
+def shown(data: Data = "ml-100k", home: HomeOption = None, as_json: AsJson = False) -> None:
+    """The rules that count, and when."""
+    file = rules_folder(home_of(data, home)) / FILE
+    if not file.exists():
+        raise NotFound(f"no rules were published: {file} is not there", field="--home")
+    rules = parse(Watched(file, MAX_FILE_BYTES).read(), str(file))
+    rows = table(f"rules, version {rules.version or '(none)'}", "rule", "does", "to", "in", "where", "when")
+    for rule in rules.file.rules:
+        rows.add_row(rule.name, *told(rule))
+    show({"version": rules.version, **json.loads(rules.file.model_dump_json(exclude_defaults=True))}, rows, as_json)
+
+
+def checked(file: Path, home: Path) -> Rules:
+    """FailedPrecondition with everything that contradicts itself."""
+    if not file.exists():
+        raise NotFound(f"{file} is not there", field="FILE")
+    rules = parse(Watched(file, MAX_FILE_BYTES).read(), str(file))
+    if not items_folder(home).exists():
+        raise NotFound(f"{home} has no catalogue to check the rules over: winnow ingest makes one", field="--home")
+    catalogue = Catalogue()
+    for page in parts(items_folder(home), ITEMS):
+        catalogue.upsert(items_of(page))
+    if found := conflicts(rules.file.rules, catalogue):
+        raise FailedPrecondition("; ".join([f"{file}: {found[0]}", *found[1:]]))
+    for rule in rules.file.rules:
+        if isinstance(rule, Filtered) and not catalogue.mask(rule.tree).any():
+            note(f"{rule.name} matches no item of {len(catalogue):,}")
+    return rules
+
+
+def counted(rules: Rules) -> str:
+    n = len(rules.file.rules)
+    return f"{n} rule{'' if n == 1 else 's'}"
+
+
+def told(rule: Rule) -> tuple[str, str, str, str, str]:
+    """What it does, to what, in which lists, where, when."""
+    body = json.loads(rule.model_dump_json(exclude_defaults=True))
+    kind, of = body["kind"], body.get("filter", body.get("item_id", ""))
+    how = {"boost": "strength", "quota": "at_least", "pin": "place"}.get(kind, "")
+    does = [kind, *(f"{name} {body[name]}" for name in (how, "at_most") if name in body)]
+    where = [word for name in ("surfaces", "devices", "countries") for word in body.get(name, ())]
+    when = [f"{word} {body[name]}" for word, name in (("from", "starts_at"), ("until", "ends_at")) if name in body]
+    of_what = of if isinstance(of, str) else json.dumps(of, ensure_ascii=False)
+    return " ".join(does), of_what, ", ".join(rule.lists), ", ".join(where) or "anywhere", ", ".join(when) or "always"

@@ -1,0 +1,142 @@
+"""What business rules do to a list (`services.gateway.rules` says which there are).
+
+Blocked items are a filter of the search, so lists stay full. Pinned ones join the candidates before they are ranked, unless
+the request's own filter, its exclusions or what the person has seen say otherwise. The rest is order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+
+from services.gateway import slate
+from services.gateway.rules import Active, RuleBook
+from winnow.catalogue import Catalogue, Mask, Rows
+from winnow.filters import Any as AnyOf
+from winnow.filters import Filter, holds
+from winnow.seen import fingerprints
+from winnow.types import Candidates, Context, Predictions, UserState, strings
+
+NOTHING = np.empty(0, np.int64)
+MOST_MASKS = 2_000  # kept; more than rules can have filters
+
+
+@dataclass(frozen=True, eq=False)
+class Ruled:
+    """The rules of a book over a catalogue."""
+
+    catalogue: Catalogue
+    book: RuleBook
+    _masks: dict[Filter, tuple[int, Mask]] = field(default_factory=dict)
+
+    def active(self, kind: str, context: Context, at: datetime, searched: bool = False) -> Active:
+        return self.book.rules.active(kind, context, at, searched)
+
+    def pinned(
+        self,
+        candidates: Candidates,
+        rules: Active,
+        user: UserState,
+        tree: Filter | None = None,
+        exclude: Sequence[str] = (),
+        include_seen: bool = False,
+    ) -> tuple[Candidates, Mapping[int, int]]:
+        """The candidates with every pinned item that may be shown, and which of them stands at which place from 0."""
+        if not rules.pins:
+            return candidates, {}
+        wanted = [(place, item_id) for place, item_id in rules.pins if self._may(item_id, rules.within(tree), exclude)]
+        if not include_seen:
+            seen = seen_by(user, [item_id for _, item_id in wanted])
+            wanted = [pin for pin, is_seen in zip(wanted, seen, strict=True) if not is_seen]
+        row = {item_id: n for n, item_id in reversed(list(enumerate(candidates.item_ids.tolist())))}
+        missing = [item_id for _, item_id in wanted if item_id not in row]
+        candidates = with_items(candidates, missing)
+        row |= {item_id: len(candidates) - len(missing) + n for n, item_id in enumerate(missing)}
+        return candidates, {place: row[item_id] for place, item_id in wanted}
+
+    def boosted(self, candidates: Candidates, predictions: Predictions | None, rules: Active) -> Predictions | None:
+        """The predictions with what is boosted in their scores; without predictions see `order`."""
+        if predictions is None or not rules.boosts:
+            return predictions
+        scores = predictions.scores.astype(np.float64)
+        return replace(predictions, scores=(scores + self._boost(candidates, rules, scores)).astype(np.float32))
+
+    def order(self, order: Rows, candidates: Candidates, rules: Active, fixed: Mapping[int, int], ranked: bool) -> Rows:
+        """The order (rows of the candidates, best first) as the rules want it. `ranked`: scores hold the boosts already."""
+        if not ranked and rules.boosts:
+            worth = -np.argsort(order, kind="stable").astype(np.float64)
+            order = slate.ordered(order, worth + self._boost(candidates, rules, worth))
+        if rules.buries:
+            buried = self._mask(AnyOf(rules.buries), candidates)[order]
+            order = np.concatenate([order[~buried], order[buried]])
+        if rules.quotas or fixed:
+            least, most = (np.asarray([quota[n] for quota in rules.quotas], np.int64) for n in (1, 2))
+            last = len(order) - 1
+            order = slate.placed(
+                order,
+                self._marks(candidates, rules),
+                least,
+                most,
+                {min(place, last): row for place, row in fixed.items()},
+            )
+        return order
+
+    def alike(self, candidates: Candidates, rules: Active) -> Mask:
+        """(k, n) what rules say of each candidate: two with the same column may change places and no rule is the worse."""
+        buried = self._mask(AnyOf(rules.buries), candidates) if rules.buries else np.zeros(len(candidates), np.bool_)
+        return np.vstack([self._marks(candidates, rules), buried])
+
+    def _boost(self, candidates: Candidates, rules: Active, scores: slate.Scores) -> slate.Scores:
+        spread = float(np.ptp(scores)) if len(scores) else 0.0
+        added = np.zeros(len(scores))
+        for tree, strength in rules.boosts:
+            added += strength * (spread or 1.0) * self._mask(tree, candidates)
+        return added
+
+    def _marks(self, candidates: Candidates, rules: Active) -> Mask:
+        marks = [self._mask(tree, candidates) for tree, _, _ in rules.quotas]
+        return np.array(marks, np.bool_).reshape(len(marks), len(candidates))
+
+    def _mask(self, tree: Filter, candidates: Candidates) -> Mask:
+        """Which candidates match; what the catalogue does not know does not."""
+        position, mask = self._masks.get(tree, (-1, NOTHING.astype(np.bool_)))
+        if position != self.catalogue.watermark or len(mask) != len(self.catalogue):
+            mask = self.catalogue.mask(tree)
+            if len(self._masks) >= MOST_MASKS:
+                self._masks.clear()  # of rules that are gone
+            self._masks[tree] = self.catalogue.watermark, mask
+        rows = self.catalogue.rows(candidates.item_ids)
+        found = np.zeros(len(rows), np.bool_)
+        found[rows >= 0] = mask[rows[rows >= 0]]
+        return found
+
+    def _may(self, item_id: str, tree: Filter | None, exclude: Sequence[str]) -> bool:
+        item = self.catalogue.get(item_id)
+        return item is not None and item.available and item_id not in exclude and (tree is None or holds(tree, item))
+
+
+def seen_by(user: UserState, item_ids: Sequence[str]) -> list[bool]:
+    """Whether the person acted on each; a fingerprint counts as the item, as in retrieval."""
+    recent = set(user.seen.tolist())
+    tail = np.isin(fingerprints(strings(list(item_ids))), user.seen_tail)
+    return [item_id in recent or bool(old) for item_id, old in zip(item_ids, tail, strict=True)]
+
+
+def with_items(candidates: Candidates, item_ids: Sequence[str]) -> Candidates:
+    """The candidates and these behind them, which no source proposed."""
+    n = len(item_ids)
+    if not n:
+        return candidates
+    vectors = candidates.vectors
+    return replace(
+        candidates,
+        item_ids=np.concatenate([candidates.item_ids, strings(list(item_ids))]),
+        sources=np.concatenate([candidates.sources, np.zeros(n, candidates.sources.dtype)]),
+        scores=np.concatenate([candidates.scores, np.zeros((n, candidates.scores.shape[1]), candidates.scores.dtype)]),
+        vectors=None
+        if vectors is None
+        else np.concatenate([vectors, np.zeros((n, *vectors.shape[1:]), vectors.dtype)]),
+    )
