@@ -5,8 +5,9 @@ them where gateways look; every version that ever counted is kept beside them, b
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +16,7 @@ from cli.console import note, show, table
 from cli.homes import AsJson, Data, HomeOption, home_of
 from cli.whole_file import replaced
 from services.gateway.rule_conflicts import conflicts
-from services.gateway.rules import FILE, MAX_FILE_BYTES, Filtered, Rule, Rules, parse
+from services.gateway.rules import FILE, MAX_FILE_BYTES, Filtered, Rules, parse
 from services.gateway.watched import Watched
 from winnow.canonical import ITEMS, items_of
 from winnow.catalogue import Catalogue
@@ -41,7 +42,7 @@ def publish(file: File, data: Data = "ml-100k", home: HomeOption = None) -> None
     place = home_of(data, home)
     rules = checked(file, place)
     folder = rules_folder(place)
-    content = rules.file.model_dump_json(exclude_defaults=True, indent=1) + "\n"
+    content = json.dumps(rules.content, indent=1, ensure_ascii=False) + "\n"
     with audited(place, "rules.publish", version=rules.version, rules=[rule.name for rule in rules.file.rules]):
         folder.mkdir(parents=True, exist_ok=True)
         if rules.version:
@@ -58,9 +59,9 @@ def shown(data: Data = "ml-100k", home: HomeOption = None, as_json: AsJson = Fal
         raise NotFound(f"no rules were published: {file} is not there", field="--home")
     rules = parse(Watched(file, MAX_FILE_BYTES).read(), str(file))
     rows = table(f"rules, version {rules.version or '(none)'}", "rule", "does", "to", "in", "where", "when")
-    for rule in rules.file.rules:
-        rows.add_row(rule.name, *told(rule))
-    show({"version": rules.version, **json.loads(rules.file.model_dump_json(exclude_defaults=True))}, rows, as_json)
+    for rule, body in zip(rules.file.rules, rules.content["rules"], strict=True):
+        rows.add_row(rule.name, *told(body, rule.lists))
+    show({"version": rules.version, **rules.content}, rows, as_json)
 
 
 def checked(file: Path, home: Path) -> Rules:
@@ -86,13 +87,12 @@ def counted(rules: Rules) -> str:
     return f"{n} rule{'' if n == 1 else 's'}"
 
 
-def told(rule: Rule) -> tuple[str, str, str, str, str]:
-    """What it does, to what, in which lists, where, when."""
-    body = json.loads(rule.model_dump_json(exclude_defaults=True))
+def told(body: Mapping[str, Any], lists: Sequence[str]) -> tuple[str, str, str, str, str]:
+    """What a rule does, to what, in which lists, where, when."""
     kind, of = body["kind"], body.get("filter", body.get("item_id", ""))
     how = {"boost": "strength", "quota": "at_least", "pin": "place"}.get(kind, "")
     does = [kind, *(f"{name} {body[name]}" for name in (how, "at_most") if name in body)]
     where = [word for name in ("surfaces", "devices", "countries") for word in body.get(name, ())]
     when = [f"{word} {body[name]}" for word, name in (("from", "starts_at"), ("until", "ends_at")) if name in body]
     of_what = of if isinstance(of, str) else json.dumps(of, ensure_ascii=False)
-    return " ".join(does), of_what, ", ".join(rule.lists), ", ".join(where) or "anywhere", ", ".join(when) or "always"
+    return " ".join(does), of_what, ", ".join(lists), ", ".join(where) or "anywhere", ", ".join(when) or "always"

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+import orjson
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from services.gateway.bodies import FilterIn, filter_of, shallow
@@ -178,7 +179,8 @@ class Rules:
 
     def __init__(self, file: RuleFile) -> None:
         self.file = file
-        content = file.model_dump_json(exclude_defaults=True).encode()
+        self.content = {"rules": [rule.model_dump(mode="json", exclude_defaults=True) for rule in file.rules]}
+        content = orjson.dumps(self.content, option=orjson.OPT_SORT_KEYS)
         self.version = hashlib.sha256(content).hexdigest()[:16] if file.rules else ""
 
     def active(self, kind: str, context: Context, at: datetime, searched: bool = False) -> Active:
