@@ -99,6 +99,8 @@ COMBINATIONS: Mapping[str, Values] = {
     "API keys in one process": Values(
         ("values-laptop.yaml",), {"auth.enabled": True, "auth.apiKeys": {"secret": "shop-keys", "key": "keys.json"}}
     ),
+    "rules": Values(single={"rules.configMap": "shop-rules"}),
+    "rules in one process": Values(("values-laptop.yaml",), {"rules": {"configMap": "shop-rules", "key": "may.json"}}),
     "brokers with a password": Values(single={**PASSWORD, "start.data": "ml-100k", "training.enabled": True, **RWX}),
     "traces": Values(single={"tracing.endpoint": "http://collector.tracing:4317"}),
     "everything": Values(
@@ -114,6 +116,7 @@ COMBINATIONS: Mapping[str, Values] = {
             "start.data": "ml-1m",
             **AUTH,
             "auth.apiKeys.secret": "shop-keys",
+            "rules.configMap": "shop-rules",
         },
     ),
     "a long name": Values(single={"nameOverride": "a-shop-with-a-very-long-name-indeed-for-a-release"}),

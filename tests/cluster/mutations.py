@@ -292,6 +292,13 @@ MUTATIONS: Mapping[str, Mutation] = {
         ),
         {"auth.enabled": True, "auth.apiKeys.secret": "shop-keys"},
     ),
+    "rules that are not mounted": Mutation(
+        DEPLOYMENT,
+        "            - {name: rules, mountPath: /var/lib/winnow/rules, readOnly: true}\n",
+        "",
+        ("Deployment/winnow-gateway", "WINNOW_RULES_FILE is /var/lib/winnow/rules/rules.json, which is in no volume"),
+        {"rules.configMap": "shop-rules"},
+    ),
     "records that go with the container": Mutation(
         DEPLOYMENT,
         "            - {name: audit, mountPath: /var/lib/winnow/audit}\n",

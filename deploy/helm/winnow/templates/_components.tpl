@@ -2,14 +2,14 @@
 accounts, budgets and monitors range over it. */}}
 
 {{/* The entries of `services` that are enabled, each with what `service` says where it says nothing, and what follows from it:
-`faceTls`, strangers are spoken to by TLS; `probed`, a kubelet asks a port of its own; `audits`, it records what it answers; `keyed`, it reads API keys. */}}
+`faceTls`, strangers are spoken to by TLS; `probed`, a kubelet asks a port of its own; `audits`, it records what it answers; `keyed`, it reads API keys; `ruled`, it reads business rules. */}}
 {{- define "winnow.services" -}}
 {{- $all := dict }}
 {{- range $name, $own := .Values.services }}
 {{- $one := mergeOverwrite (deepCopy $.Values.service) (deepCopy ($own | default dict)) }}
 {{- $face := hasKey ($one.listens | default dict) "rest" }}
 {{- $faceTls := and $face (ne $.Values.tls.face.secret "") }}
-{{- $one = merge $one (dict "faceTls" $faceTls "probed" (or $.Values.tls.enabled $faceTls) "audits" $face "keyed" (and $face $.Values.auth.enabled (ne $.Values.auth.apiKeys.secret ""))) }}
+{{- $one = merge $one (dict "faceTls" $faceTls "probed" (or $.Values.tls.enabled $faceTls) "audits" $face "keyed" (and $face $.Values.auth.enabled (ne $.Values.auth.apiKeys.secret "")) "ruled" (and $face (ne $.Values.rules.configMap ""))) }}
 {{- if $one.enabled }}{{ $_ := set $all $name $one }}{{ end }}
 {{- end }}
 {{- toYaml $all }}

@@ -140,6 +140,9 @@
 {{- end }}
 {{- include "winnow.auditKeys" $root }}
 {{- end }}
+{{- if .one.ruled }}
+- {name: WINNOW_RULES_FILE, value: /var/lib/winnow/rules/rules.json}
+{{- end }}
 {{- if and (hasKey .one.listens "rest") $root.Values.auth.enabled }}
 {{ include "winnow.auth" $root }}
 {{- end }}
