@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from services.gateway.recommender import Gateway
 from services.gateway.ruled import seen_by
 from services.gateway.settings import Settings
 from tests.bundles import make_user
-from tests.gateways import Inner, gateway_over
+from tests.gateways import ITEMS, Inner, gateway_over
 from tests.retrievals import Shop
 from tests.wirings import over_grpc
 from winnow.decisions import Decision, of_json, to_json
@@ -155,6 +156,15 @@ def test_what_a_person_has_seen_is_not_pinned_unless_they_ask(tmp_path: Path) ->
     gateway = ruled(Inner(), tmp_path, {"kind": "pin", "item_id": "i0", "place": 1})  # everybody has seen i0
     assert "i0" not in ids(answered(gateway))
     assert ids(answered(gateway, include_seen=True))[0] == "i0"
+
+
+def test_what_is_sold_out_or_blocked_or_unknown_is_not_pinned(tmp_path: Path) -> None:
+    pins = [{"kind": "pin", "item_id": one, "place": 1 + n} for n, one in enumerate(("i15", "i13", "nobody made this"))]
+    block = {"kind": "block", "filter": {"field": "item_id", "op": "in", "values": ["i13"]}}
+    gateway = ruled(Inner(), tmp_path, *pins, block)
+    assert ids(answered(gateway))[:2] == ["i15", "i10"]
+    gateway._catalogue.upsert([replace(ITEMS[15], available=False)])
+    assert ids(answered(gateway))[:2] == ["i10", "i9"]
 
 
 def test_seen_is_also_what_only_a_fingerprint_remembers() -> None:
