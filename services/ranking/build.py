@@ -21,7 +21,7 @@ def build(settings: Settings, catalogue: Catalogue) -> RankingService:
     """The service over a catalogue that the caller keeps current, giving every change to `changed`. It answers once a
     bundle is used: from `follow`, or from `load_bundle`."""
     worker = Worker("ranking", threads=settings.ranking_threads, max_waiting=settings.ranking_max_waiting)
-    return RankingService(catalogue, settings.default_objectives, worker)
+    return RankingService(catalogue, settings.default_objectives, worker, settings.surface_objectives)
 
 
 def host_of(settings: Settings) -> ModelHost:

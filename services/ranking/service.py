@@ -54,9 +54,16 @@ class Asked:
 class RankingService:
     """Give `changed` every write of the catalogue; it answers once a model is loaded and used."""
 
-    def __init__(self, catalogue: Catalogue, default_objectives: Mapping[str, float], worker: Worker) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        default_objectives: Mapping[str, float],
+        worker: Worker,
+        surface_objectives: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> None:
         self._catalogue = catalogue
         self._default = weights(default_objectives)
+        self._of_surface = {surface: weights(wanted) for surface, wanted in (surface_objectives or {}).items()}
         self._worker = worker
         self._upkeep = Upkeep("ranking-upkeep", self._absorb)
         self._model: Model | None = None
@@ -137,11 +144,17 @@ class RankingService:
             user = {"user_vectors": people["vectors"][n : n + 1], "user_hidden": people["hidden"][n : n + 1]}
             candidates = candidate_numbers(query.candidates, bundle.candidates, asked.views[n])[None]
             heads = self._meet(model, user, model.items.places(asked.rows[n]), candidates)
-            wanted = weights(query.objectives) if query.objectives else self._default
+            wanted = self._weights(query)
             vector = schema.vector(values[n], asked.catalogue) if query.vector else None
             model.drift.observe(heads[:, 0], numbers[n])
             answers.append(Predictions(heads, heads @ wanted, bundle.id, vector))
         return answers
+
+    def _weights(self, query: RankQuery) -> npt.NDArray[np.float32]:
+        """(3,) the request's own, or those of its surface, or the platform's."""
+        if query.objectives:
+            return weights(query.objectives)
+        return self._of_surface.get(query.context.surface, self._default)
 
     def _meet(self, model: Model, user: dict[str, Floats], places: Rows, candidates: Floats) -> Floats:
         """One person and n places of the item tables → heads (n, 3)."""

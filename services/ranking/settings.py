@@ -14,8 +14,8 @@ from winnow.serving.triton_settings import TritonSettings
 
 
 class Settings(TritonSettings, ServingSettings):
-    """`ranking_address` is where the service listens. `default_objectives` weigh the heads (click, convert, value)
-    where a request does not."""
+    """`ranking_address` is where the service listens. `surface_objectives`, and elsewhere `default_objectives`, weigh the
+    heads (click, convert, value) where a request does not."""
 
     model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")
 
@@ -28,6 +28,9 @@ class Settings(TritonSettings, ServingSettings):
     ranking_max_waiting: int = Field(256, ge=1, description="calls at once before more are refused")
     redis_url: str = Field("", repr=False, description="redis://host:port/0, which tells of changed items; empty: none")
     default_objectives: Mapping[str, float] = {"click": 1.0}
+    surface_objectives: Mapping[str, Mapping[str, float]] = Field(
+        {}, description="the same by the surface of a request's context"
+    )
 
     @property
     def registry_uri(self) -> str:

@@ -7,6 +7,7 @@ import math
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +88,17 @@ async def test_every_candidate_gets_three_heads_and_the_score_that_they_add_up_t
     np.testing.assert_allclose(plain.scores, plain.heads[:, 0], atol=1e-6)
     np.testing.assert_allclose(weighed.heads, plain.heads, atol=1e-6)
     np.testing.assert_allclose(weighed.scores, plain.heads @ [0.5, 0.0, -2.0], atol=1e-5)
+
+
+async def test_a_surface_has_objectives_of_its_own_which_a_request_outranks(shop: Shop) -> None:
+    at_home, elsewhere = asked(3, FIFTY), replace(asked(3, FIFTY), context=Context("cart"))
+    own = replace(at_home, objectives={"convert": 1.0})
+    with closing(shop.rank(surface_objectives={"home": {"value": 2.0}})) as service:
+        answers = await service.rank([at_home, elsewhere, own])
+    for answer, weights in zip(answers, ([0, 0, 2], [1, 0, 0], [0, 1, 0]), strict=True):
+        np.testing.assert_allclose(answer.scores, answer.heads @ np.asarray(weights, np.float32), atol=1e-5)
+    with pytest.raises(InvalidArgument, match="unknown objective"):
+        shop.rank(surface_objectives={"home": {"joy": 2.0}})
 
 
 async def test_the_parts_say_what_the_plain_graph_says(opened: Callable[[], Opened], shop: Shop) -> None:
