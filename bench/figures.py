@@ -75,6 +75,7 @@ AIMS = (
     Aim("rank.1000.speedup", 2.5, at_most=False),
     Aim("rank.1000.factorised_ms", 2),
     Aim("e2e.rest.one_process.100k.50rps.degraded_percent", 0),
+    Aim("slate.200.all_ms", 2),
     Aim("features.user.p50_ms", 0.3),
     Aim("features.user.p99_ms", 1.2),
     Aim("features.items.500.columns.p50_ms", 0.3),

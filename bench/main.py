@@ -18,6 +18,7 @@ from bench.figures import machine, show
 from bench.hop import hop_here
 from bench.plan import QUICK, Bench, Lengths
 from bench.secured import secured_here
+from bench.slates import slates_here
 from bench.worlds import MEASURED, WORLDS, World, prepare
 from winnow.artifacts import open_bundle
 from winnow.errors import FailedPrecondition, NotFound
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     worlds = run(bench, arguments.worlds)
     if worlds:
         features(bench, worlds[0])
+        slates(bench)
         hop(bench, worlds[0])
         security(bench, worlds[0])
     bench.figures.put("e2e.faults", sum(bench.faults.values()))
@@ -77,6 +79,14 @@ def features(bench: Bench, world: World) -> None:
         bench.figures.put(name, figure)
     medians = ", ".join(f"{name.split('.', 1)[1]} {ms:.2f}" for name, ms in found.items() if name.endswith("p50_ms"))
     bench.say(f"features: {medians}")
+
+
+def slates(bench: Bench) -> None:
+    """What it costs to arrange a page with every stage on."""
+    for name, ms in slates_here().items():
+        bench.figures.put(name, ms)
+    shown = {name: ms for name, ms in bench.figures.values.items() if name.startswith("slate.")}
+    bench.say("arranging 200: " + ", ".join(f"{name.rpartition('.')[2]} {ms:.2f}" for name, ms in shown.items()))
 
 
 def hop(bench: Bench, world: World) -> None:

@@ -61,23 +61,24 @@ class Ruled:
         """The predictions with what is boosted in their scores; without predictions see `order`."""
         if predictions is None or not rules.boosts:
             return predictions
-        scores = predictions.scores.astype(np.float64)
-        return replace(predictions, scores=(scores + self._boost(candidates, rules, scores)).astype(np.float32))
+        scores, rows = predictions.scores.astype(np.float64), self.catalogue.rows(candidates.item_ids)
+        return replace(predictions, scores=(scores + self._boost(rows, rules, scores)).astype(np.float32))
 
     def order(self, order: Rows, candidates: Candidates, rules: Active, fixed: Mapping[int, int], ranked: bool) -> Rows:
         """The order (rows of the candidates, best first) as the rules want it. `ranked`: scores hold the boosts already."""
+        rows = self.catalogue.rows(candidates.item_ids)
         if not ranked and rules.boosts:
             worth = -np.argsort(order, kind="stable").astype(np.float64)
-            order = slate.ordered(order, worth + self._boost(candidates, rules, worth))
+            order = slate.ordered(order, worth + self._boost(rows, rules, worth))
         if rules.buries:
-            buried = self._mask(AnyOf(rules.buries), candidates)[order]
+            buried = self._mask(AnyOf(rules.buries), rows)[order]
             order = np.concatenate([order[~buried], order[buried]])
         if rules.quotas or fixed:
             least, most = (np.asarray([quota[n] for quota in rules.quotas], np.int64) for n in (1, 2))
             last = len(order) - 1
             order = slate.placed(
                 order,
-                self._marks(candidates, rules),
+                self._marks(rows, rules),
                 least,
                 most,
                 {min(place, last): row for place, row in fixed.items()},
@@ -86,29 +87,31 @@ class Ruled:
 
     def alike(self, candidates: Candidates, rules: Active) -> Mask:
         """(k, n) what rules say of each candidate: two with the same column may change places and no rule is the worse."""
-        buried = self._mask(AnyOf(rules.buries), candidates) if rules.buries else np.zeros(len(candidates), np.bool_)
-        return np.vstack([self._marks(candidates, rules), buried])
+        if not rules.quotas and not rules.buries:
+            return np.zeros((0, len(candidates)), np.bool_)
+        rows = self.catalogue.rows(candidates.item_ids)
+        buried = self._mask(AnyOf(rules.buries), rows)[None] if rules.buries else np.zeros((0, len(rows)), np.bool_)
+        return np.vstack([self._marks(rows, rules), buried])
 
-    def _boost(self, candidates: Candidates, rules: Active, scores: slate.Scores) -> slate.Scores:
+    def _boost(self, rows: Rows, rules: Active, scores: slate.Scores) -> slate.Scores:
         spread = float(np.ptp(scores)) if len(scores) else 0.0
         added = np.zeros(len(scores))
         for tree, strength in rules.boosts:
-            added += strength * (spread or 1.0) * self._mask(tree, candidates)
+            added += strength * (spread or 1.0) * self._mask(tree, rows)
         return added
 
-    def _marks(self, candidates: Candidates, rules: Active) -> Mask:
-        marks = [self._mask(tree, candidates) for tree, _, _ in rules.quotas]
-        return np.array(marks, np.bool_).reshape(len(marks), len(candidates))
+    def _marks(self, rows: Rows, rules: Active) -> Mask:
+        marks = [self._mask(tree, rows) for tree, _, _ in rules.quotas]
+        return np.array(marks, np.bool_).reshape(len(marks), len(rows))
 
-    def _mask(self, tree: Filter, candidates: Candidates) -> Mask:
-        """Which candidates match; what the catalogue does not know does not."""
+    def _mask(self, tree: Filter, rows: Rows) -> Mask:
+        """Which rows of the catalogue match; what it does not know (-1) does not."""
         position, mask = self._masks.get(tree, (-1, NOTHING.astype(np.bool_)))
         if position != self.catalogue.watermark or len(mask) != len(self.catalogue):
             mask = self.catalogue.mask(tree)
             if len(self._masks) >= MOST_MASKS:
                 self._masks.clear()  # of rules that are gone
             self._masks[tree] = self.catalogue.watermark, mask
-        rows = self.catalogue.rows(candidates.item_ids)
         found = np.zeros(len(rows), np.bool_)
         found[rows >= 0] = mask[rows[rows >= 0]]
         return found

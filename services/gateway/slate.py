@@ -147,6 +147,8 @@ def placed(
     last = min(places, len(order))
     fixed = {place: row for place, row in fixed.items() if place < last}
     free = order[~np.isin(order, list(fixed.values()))]
+    own, here = marks[:, free], np.ones(len(free), np.bool_)
+    there = own.sum(axis=1)  # of each group, still to be placed
     chosen: list[int] = []
     for start in range(0, last, block):
         end = min(start + block, last)
@@ -156,24 +158,28 @@ def placed(
             if place in fixed:
                 chosen.append(fixed[place])
                 continue
-            own = marks[:, free]
-            turn = next_allowed(own, np.minimum(least - have, own.sum(axis=1)), most - have, left)
-            have = have + own[:, turn]
-            chosen.append(int(free[turn]))
-            free = np.delete(free, turn)
             left -= 1
-    return np.concatenate([np.asarray(chosen, np.int64), free])
+            turn = next_allowed(own, here, np.minimum(least - have, there).clip(0), have >= most, left)
+            have, there = have + own[:, turn], there - own[:, turn]
+            here[turn] = False
+            chosen.append(int(free[turn]))
+    return np.concatenate([np.asarray(chosen, np.int64), free[here]])
 
 
-def next_allowed(own: npt.NDArray[np.bool_], lacks: Rows, room: Rows, left: int) -> int:
-    """The first of the candidates `own` (groups, n ≥ 1) that may stand next, `left` places being free: of a group that has
-    room, and so that what groups lack still fits behind it."""
-    full, lacking = own[room <= 0].any(axis=0), lacks.clip(0)
-    late = lacking.sum() - own[lacking > 0].sum(axis=0) > left - 1
-    for refused in (full | late, full):
-        if not refused.all():
-            return int(refused.argmin())
-    return 0
+def next_allowed(
+    own: npt.NDArray[np.bool_], here: npt.NDArray[np.bool_], lacks: Rows, full: npt.NDArray[np.bool_], left: int
+) -> int:
+    """The first of the candidates `here` (n,; one at least) that may stand next: of no group that is `full`, and so that what
+    groups lack still fits into the `left` places behind it. `own` (groups, n) says who is in which group."""
+    first = int(here.argmax())
+    spare = left - int(lacks.sum())
+    if not (own[:, first] & full).any() and (spare >= 0 or spare + int((own[:, first] & (lacks > 0)).sum()) >= 0):
+        return first
+    fits, counted = here & ~own[full].any(axis=0), own[lacks > 0].sum(axis=0)
+    for found in (fits & (counted + spare >= 0), fits, here):
+        if found.any():
+            break
+    return int(found.argmax())
 
 
 def unit(scores: Scores) -> npt.NDArray[np.float64]:

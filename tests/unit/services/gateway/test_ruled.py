@@ -50,7 +50,7 @@ def test_a_list_keeps_its_items_its_fixed_places_and_what_groups_may_have(
     """Groups that share nothing, and more items of none than places: then all can be had."""
     rng = np.random.default_rng(seed)
     group = np.where(rng.random(n) < 0.5, -1, rng.integers(0, max(groups, 1), n))
-    marks = np.array([group == one for one in range(groups)]).reshape(groups, n)
+    marks = np.array([group == one for one in range(groups)], np.bool_).reshape(groups, n)
     least = rng.integers(0, 4, groups)
     most = least + rng.integers(0, 4, groups)
     order = rng.permutation(n)
