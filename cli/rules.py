@@ -42,7 +42,9 @@ def publish(file: File, data: Data = "ml-100k", home: HomeOption = None) -> None
     place = home_of(data, home)
     rules = checked(file, place)
     folder = rules_folder(place)
-    content = json.dumps(rules.content, indent=1, ensure_ascii=False) + "\n"
+    content = json.dumps(rules.content, ensure_ascii=False, separators=(",", ":")) + "\n"
+    if len(content.encode()) > MAX_FILE_BYTES or parse(content, str(file)).version != rules.version:
+        raise FailedPrecondition(f"{file}: gateways could not read it again: more than {MAX_FILE_BYTES:,} bytes")
     with audited(place, "rules.publish", version=rules.version, rules=[rule.name for rule in rules.file.rules]):
         folder.mkdir(parents=True, exist_ok=True)
         if rules.version:

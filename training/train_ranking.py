@@ -30,7 +30,7 @@ from training.ranking_measures import measure
 from training.reference import reference_of
 from training.split import Mask
 from winnow.artifacts import Bundle
-from winnow.errors import NotFound
+from winnow.errors import FailedPrecondition, NotFound
 from winnow.types import Floats
 
 MEASURED = 4  # whole lists scored at a time: what they need stays in the cache
@@ -134,6 +134,8 @@ def fit_ranker(impressions: Impressions, settings: RankingSettings, progress: Pr
 def make_model(impressions: Impressions, settings: RankingSettings) -> Ranker:
     """An untrained ranker that predicts the base rates."""
     lists, schemas = impressions.rank, impressions.schemas
+    if not len(lists.user_numbers):
+        raise FailedPrecondition("no list of candidates held what somebody then did: the ranker needs more events")
     inputs = Inputs(
         schemas.user,
         schemas.item,

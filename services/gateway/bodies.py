@@ -85,11 +85,15 @@ class NotOf(Body):
 class TermIn(Body):
     field: str = Field(examples=["categories"], description="categories, brand, price, available, attributes.NAME …")
     op: filters.Op
-    values: list[str] = Field(default_factory=list, description="for `in`: any of these")
-    number: Annotated[float, Exact] = Field(
-        0.0, description="for `lt`, `le`, `gt`, `ge`; created_at in seconds since 1970"
+    values: list[str] | None = Field(None, description="for `in`: any of these")
+    number: Annotated[float, Exact] | None = Field(
+        None, description="for `lt`, `le`, `gt`, `ge`; created_at in seconds since 1970"
     )
-    flag: Annotated[bool, Exact] = Field(True, description="for `is`")
+    flag: Annotated[bool, Exact] | None = Field(None, description="for `is`; true where absent")
+
+
+OPERANDS = {filters.Op.IN: "values", filters.Op.IS: "flag"}
+"""What an operator compares with; the others with `number`."""
 
 
 def kind_of(value: Any) -> str:
@@ -145,7 +149,19 @@ def filter_part(tree: AllOf | AnyOf | NotOf | TermIn) -> Filter:
         case NotOf():
             return filters.Not(filter_part(tree.not_))
         case TermIn():
-            return filters.Term(tree.field, tree.op, tuple(tree.values), tree.number, tree.flag)
+            return term_of(tree)
+
+
+def term_of(term: TermIn) -> filters.Term:
+    """InvalidArgument where the operator's own operand is missing, or another one is there."""
+    wants = OPERANDS.get(term.op, "number")
+    for name in ("values", "number", "flag"):
+        if name != wants and getattr(term, name) is not None:
+            raise InvalidArgument(f"{term.op} takes {wants}, not {name}", field=f"filter.{term.field}.{name}")
+    if wants == "number" and term.number is None:
+        raise InvalidArgument(f"{term.op} needs a number", field=f"filter.{term.field}.number")
+    flag = True if term.flag is None else term.flag
+    return filters.Term(term.field, term.op, tuple(term.values or ()), term.number or 0.0, flag)
 
 
 # ---------------------------------------------------------------------------------------------- requests
@@ -296,7 +312,9 @@ class ItemFacts(Body):
     price: Annotated[float, Exact] | None = Field(None, ge=0)
     currency: str = Field("", examples=["GBP"], description="ISO 4217")
     image_url: str = Field("", max_length=2_000)
-    created_at: AwareDatetime | None = None
+    created_at: AwareDatetime | None = Field(
+        None, description="where absent what is known of the item, or the moment of the write"
+    )
     available: Annotated[bool, Exact] = True
     attributes: dict[Id, str] = Field(default_factory=dict)
     image_vector: list[ImageNumber] = Field(default_factory=list, max_length=MAX_WIDTH, description=IMAGE_VECTOR)

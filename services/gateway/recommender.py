@@ -27,7 +27,6 @@ from services.gateway.ruled import Ruled
 from services.gateway.rules import Active, RuleBook
 from services.gateway.settings import Settings
 from services.gateway.shown import Shown
-from services.gateway.slate import POOL
 from services.gateway.varied import Varied, Wish
 from winnow.audit.acts import Act, acted
 from winnow.audit.asked import asked
@@ -41,6 +40,7 @@ from winnow.ports import (
     RetrieveQuery,
 )
 from winnow.requests import (
+    MAX_OFFSET,
     Answer,
     Readiness,
     Recommended,
@@ -52,9 +52,11 @@ from winnow.requests import (
 from winnow.serving.telemetry import CANDIDATES, EVENTS, observe_stage, request_id
 from winnow.tokens import token_of, watermark_of
 from winnow.types import (
+    EARLIEST,
     HEADS,
     MAX_EVENTS,
     MAX_ITEMS,
+    MAX_N,
     MAX_USERS,
     Candidates,
     Context,
@@ -69,6 +71,7 @@ from winnow.types import (
 
 ARRANGE = "arrange"
 VARIANT = "default"
+LIST = MAX_OFFSET + MAX_N  # of a list without a ranker: whatever page is asked for, it is cut from the same candidates
 NOBODY = UserState(Person(session_id="nobody"))
 
 T = TypeVar("T")
@@ -147,14 +150,14 @@ class Gateway:
     async def similar(self, request: SimilarRequest) -> Answer:
         run, started = Run(observe_stage), time.perf_counter()
         rules = self._rules_of(SIMILAR)
-        request, wanted = replace(request, filter=rules.within(request.filter)), self._wanted(request, rules)
+        request = replace(request, filter=rules.within(request.filter))
         found = await self._inner.similar(
             run,
             request.item_ids,
-            wanted,
+            LIST,
             request.filter,
             request.exclude,
-            partial(self._instead_of_similar, request, wanted),
+            partial(self._instead_of_similar, request),
         )
         exclude = (*request.exclude, *request.item_ids)
         found, fixed = self._ruled.pinned(found, rules, NOBODY, request.filter, exclude)
@@ -164,8 +167,8 @@ class Gateway:
         run, started = Run(observe_stage), time.perf_counter()
         user = (await self._inner.users(run, [request.person]))[0] if request.person else None
         rules = self._rules_of(TRENDING)
-        request, wanted = replace(request, filter=rules.within(request.filter)), self._wanted(request, rules)
-        found = await self._inner.trending(run, wanted, user, request.filter, request.exclude, NOBODY)
+        request = replace(request, filter=rules.within(request.filter))
+        found = await self._inner.trending(run, LIST, user, request.filter, request.exclude, NOBODY)
         found, fixed = self._ruled.pinned(found, rules, user or NOBODY, request.filter, request.exclude)
         return self._page(TRENDING, run, started, found, request, user, rules, fixed)
 
@@ -179,10 +182,21 @@ class Gateway:
 
     async def put_items(self, items: Sequence[Item]) -> Receipt:
         check_size(items, MAX_ITEMS, "items")
+        items = self._dated(items)
         audit, about = self.decisions.audit, written_items(items)
         receipt = await acted(audit, CATALOGUE_WRITE, asked(), about, lambda act: self._put(items, act))
         await self._seen_here(receipt.watermark)
         return receipt
+
+    def _dated(self, items: Sequence[Item]) -> list[Item]:
+        """An item that does not say when it was created keeps the time that is known of it, and is of now where none is:
+        else nothing new would ever count as new."""
+        now = datetime.now(UTC).replace(microsecond=0)
+        known = (self._catalogue.get(item.item_id) for item in items)
+        return [
+            replace(item, created_at=before.created_at if before else now) if item.created_at == EARLIEST else item
+            for item, before in zip(items, known, strict=True)
+        ]
 
     async def _put(self, items: Sequence[Item], act: Act) -> Receipt:
         receipt = await self._write("put_items", self._inner.features.put_items(items))
@@ -215,13 +229,13 @@ class Gateway:
         reached = self._catalogue.reach(watermark)
         await Run(observe_stage).optional("catalogue", reached, self._settings.budget_s(FEATURE), lambda: None)
 
-    def _instead_of_similar(self, request: SimilarRequest, wanted: int) -> Candidates:
+    def _instead_of_similar(self, request: SimilarRequest) -> Candidates:
         """Popular items; NotFound for an item that is not known here either."""
         for n, item_id in enumerate(request.item_ids):
             if item_id not in self._catalogue:
                 raise NotFound(f"no item {item_id!r}", field=f"item_ids[{n}]")
         without = (*request.exclude, *request.item_ids)
-        return self.popular.candidates(RetrieveQuery(NOBODY, wanted, filter=request.filter, exclude=without))
+        return self.popular.candidates(RetrieveQuery(NOBODY, LIST, filter=request.filter, exclude=without))
 
     # ------------------------------------------------------------------------------------------ steps
 
@@ -324,12 +338,6 @@ class Gateway:
     def _rules_of(self, kind: str) -> Active:
         """Those of a list without a context."""
         return self._ruled.active(kind, Context(), datetime.now(UTC))
-
-    @staticmethod
-    def _wanted(request: SimilarRequest | TrendingRequest, rules: Active) -> int:
-        """Candidates to ask for: of a list that rules reorder more than the page."""
-        wanted = request.offset + request.n
-        return wanted + POOL if rules.reorders else wanted
 
     async def _explain(
         self,

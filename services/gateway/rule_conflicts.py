@@ -7,13 +7,18 @@ catalogue only what the rules themselves say is compared; with one, the items th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from datetime import UTC, datetime
+from itertools import combinations, islice, product
 
 import numpy as np
 
-from services.gateway.rules import Block, Boost, Bury, Filtered, Pin, Quota, Rule
-from services.gateway.slate import BLOCK
+from services.gateway.rules import EVERY_LIST, Block, Boost, Bury, Filtered, Pin, Quota, Rule
+from services.gateway.slate import BLOCK, PLACES
 from winnow.catalogue import Catalogue, Mask
+from winnow.types import Context
+
+CELLS = 20_000  # of lists, contexts and moments that are looked at
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def conflicts(rules: Sequence[Rule], catalogue: Catalogue | None = None) -> list[str]:
@@ -27,7 +32,50 @@ def found(rules: Sequence[Rule], catalogue: Catalogue | None) -> Iterator[str]:
         if meet(one, other):
             yield from between(one, other, here)
     for rule in rules:
-        yield from alone(rule, [other for other in rules if other is not rule and meet(rule, other)], here)
+        if isinstance(rule, Pin) and catalogue is not None and rule.item_id not in catalogue:
+            yield f"{rule.name} pins {rule.item_id}, which is not in the catalogue"
+    for active in together(rules):
+        yield from of_places(active, here)
+
+
+def together(rules: Sequence[Rule]) -> Iterator[list[Rule]]:
+    """The sets of rules that count at once, for every list, context and moment that some rule tells from others; the first
+    `CELLS` of them, which are all unless rules name very many countries, surfaces and devices."""
+    surfaces, devices, countries = (
+        ["", *sorted({word for rule in rules for word in getattr(rule, name)})]
+        for name in ("surfaces", "devices", "countries")
+    )
+    moments = [LONG_AGO, *sorted({rule.starts_at for rule in rules if rule.starts_at})]
+    known: set[tuple[str, ...]] = set()
+    for kind, surface, device, country, at in islice(product(EVERY_LIST, surfaces, devices, countries, moments), CELLS):
+        active = [rule for rule in rules if rule.counts(kind, Context(surface, device, country), at)]
+        names = tuple(rule.name for rule in active)
+        if names not in known:
+            known.add(names)
+            yield active
+
+
+def of_places(active: Sequence[Rule], here: Matches) -> Iterator[str]:
+    """What rules that count at once ask of ten places."""
+    quotas = [rule for rule in active if isinstance(rule, Quota)]
+    pins = [rule for rule in active if isinstance(rule, Pin)]
+    blocks = [rule for rule in active if isinstance(rule, Block)]
+    if here.catalogue is None or not quotas:
+        return
+    least = here.apart(sorted((rule for rule in quotas if rule.at_least), key=lambda rule: -rule.at_least))
+    if sum(rule.at_least for rule in least) > BLOCK:
+        yield f"{', '.join(sorted(rule.name for rule in least))} together want more than {BLOCK} of {BLOCK} places"
+    for rule in quotas:
+        if rule.at_least and (gone := here.covered(rule, blocks)):
+            yield f"{rule.name} wants {rule.at_least} of every {BLOCK} places for items that {gone} block"
+        for start in range(0, PLACES, BLOCK):
+            inside = [pin for pin in pins if start < pin.place <= start + BLOCK]
+            own = [pin.name for pin in inside if here.has(rule, pin.item_id)]
+            if len(own) > rule.at_most:
+                yield f"{', '.join(own)} pin more than the {rule.at_most} that {rule.name} allows in ten places"
+            others = [pin.name for pin in inside if not here.has(rule, pin.item_id)]
+            if len(others) > BLOCK - rule.at_least:
+                yield f"{', '.join(others)} leave less than the {rule.at_least} places that {rule.name} wants of ten"
 
 
 class Matches:
@@ -60,6 +108,29 @@ class Matches:
             return False
         mask = self.mask(one)
         return bool(mask.any() and not (mask & ~self.mask(other)).any())
+
+    def apart(self, rules: Sequence[Quota]) -> list[Quota]:
+        """Some of the rules, of which no two match one item: the first, and each next one that fits to those before."""
+        assert self.catalogue is not None
+        taken, chosen = np.zeros(len(self.catalogue), np.bool_), []
+        for rule in rules:
+            if not (self.mask(rule) & taken).any():
+                chosen.append(rule)
+                taken |= self.mask(rule)
+        return chosen
+
+    def covered(self, rule: Filtered, others: Sequence[Filtered]) -> str:
+        """Several others that together match all that the rule matches, by name; "" where they do not."""
+        left = self.mask(rule)
+        if len(others) < 2 or not left.any():
+            return ""
+        for other in others:
+            left = left & ~self.mask(other)
+        return (
+            ""
+            if left.any()
+            else " and ".join(other.name for other in others if (self.mask(rule) & self.mask(other)).any())
+        )
 
     def has(self, rule: Filtered, item_id: str) -> bool:
         if self.catalogue is None or (row := int(self.catalogue.rows([item_id])[0])) < 0:
@@ -116,18 +187,3 @@ def between(one: Rule, other: Rule, here: Matches) -> Iterator[str]:
                     )
         case _:
             pass
-
-
-def alone(rule: Rule, others: Sequence[Rule], here: Matches) -> Iterator[str]:
-    """What one rule asks of the places that it shares with others."""
-    if isinstance(rule, Quota):
-        least = [rule, *(other for other in others if isinstance(other, Quota) and other.at_least)]
-        if rule.at_least and sum(quota.at_least for quota in least) > BLOCK:
-            yield f"{', '.join(sorted(quota.name for quota in least))} together want more than {BLOCK} of {BLOCK} places"
-        pins = [other for other in others if isinstance(other, Pin) and here.has(rule, other.item_id)]
-        for start in range(0, max((pin.place for pin in pins), default=0), BLOCK):
-            inside = [pin.name for pin in pins if start < pin.place <= start + BLOCK]
-            if len(inside) > rule.at_most:
-                yield f"{', '.join(inside)} pin more than the {rule.at_most} that {rule.name} allows in ten places"
-    elif isinstance(rule, Pin) and here.catalogue is not None and rule.item_id not in here.catalogue:
-        yield f"{rule.name} pins {rule.item_id}, which is not in the catalogue"

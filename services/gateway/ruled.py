@@ -7,8 +7,8 @@ the request's own filter, its exclusions or what the person has seen say otherwi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -21,19 +21,23 @@ from winnow.seen import fingerprints
 from winnow.types import Candidates, Context, Predictions, UserState, strings
 
 NOTHING = np.empty(0, np.int64)
-MOST_MASKS = 2_000  # kept; more than rules can have filters
+MOST = 5_000  # candidates that a ranker takes
 
 
-@dataclass(frozen=True, eq=False)
 class Ruled:
     """The rules of a book over a catalogue."""
 
-    catalogue: Catalogue
-    book: RuleBook
-    _masks: dict[Filter, tuple[int, Mask]] = field(default_factory=dict)
+    def __init__(self, catalogue: Catalogue, book: RuleBook) -> None:
+        self.catalogue = catalogue
+        self.book = book
+        self._version = ""
+        self._masks: dict[Filter, tuple[int, Mask]] = {}  # of the version's filters
 
     def active(self, kind: str, context: Context, at: datetime, searched: bool = False) -> Active:
-        return self.book.rules.active(kind, context, at, searched)
+        rules = self.book.rules
+        if rules.version != self._version:
+            self._version, self._masks = rules.version, {}
+        return rules.active(kind, context, at, searched, datetime.now(UTC))
 
     def pinned(
         self,
@@ -51,10 +55,10 @@ class Ruled:
         if not include_seen:
             seen = seen_by(user, [item_id for _, item_id in wanted])
             wanted = [pin for pin, is_seen in zip(wanted, seen, strict=True) if not is_seen]
+        known = set(candidates.item_ids.tolist())
+        candidates = with_items(candidates, [item_id for _, item_id in wanted if item_id not in known])
         row = {item_id: n for n, item_id in reversed(list(enumerate(candidates.item_ids.tolist())))}
-        missing = [item_id for _, item_id in wanted if item_id not in row]
-        candidates = with_items(candidates, missing)
-        row |= {item_id: len(candidates) - len(missing) + n for n, item_id in enumerate(missing)}
+        wanted = [(place, item_id) for place, item_id in wanted if item_id in row]
         return candidates, {place: row[item_id] for place, item_id in wanted}
 
     def boosted(self, candidates: Candidates, predictions: Predictions | None, rules: Active) -> Predictions | None:
@@ -76,12 +80,15 @@ class Ruled:
         if rules.quotas or fixed:
             least, most = (np.asarray([quota[n] for quota in rules.quotas], np.int64) for n in (1, 2))
             last = len(order) - 1
+            within: dict[int, int] = {}
+            for place, row in fixed.items():
+                within.setdefault(min(place, last), row)  # of those beyond a short list the first stands at its end
             order = slate.placed(
                 order,
                 self._marks(rows, rules),
                 least,
                 most,
-                {min(place, last): row for place, row in fixed.items()},
+                within,
             )
         return order
 
@@ -109,8 +116,6 @@ class Ruled:
         position, mask = self._masks.get(tree, (-1, NOTHING.astype(np.bool_)))
         if position != self.catalogue.watermark or len(mask) != len(self.catalogue):
             mask = self.catalogue.mask(tree)
-            if len(self._masks) >= MOST_MASKS:
-                self._masks.clear()  # of rules that are gone
             self._masks[tree] = self.catalogue.watermark, mask
         found = np.zeros(len(rows), np.bool_)
         found[rows >= 0] = mask[rows[rows >= 0]]
@@ -129,10 +134,12 @@ def seen_by(user: UserState, item_ids: Sequence[str]) -> list[bool]:
 
 
 def with_items(candidates: Candidates, item_ids: Sequence[str]) -> Candidates:
-    """The candidates and these behind them, which no source proposed."""
+    """The candidates and these behind them, which no source proposed; of more than a ranker takes the last give way."""
     n = len(item_ids)
     if not n:
         return candidates
+    if len(candidates) + n > MOST:
+        candidates = candidates.take(np.arange(MOST - n))
     vectors = candidates.vectors
     return replace(
         candidates,

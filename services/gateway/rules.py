@@ -61,6 +61,10 @@ class Rule(BaseModel):
     def _lasts(self) -> Self:
         if self.starts_at and self.ends_at and self.starts_at >= self.ends_at:
             raise ValueError("ends_at must come after starts_at")
+        if (self.surfaces or self.devices or self.countries) and tuple(self.lists) != ("recommend",):
+            raise ValueError(
+                'similar and trending lists have no surface, device or country: say "lists": ["recommend"], or leave these out'
+            )
         return self
 
     def counts(self, kind: str, context: Context, at: datetime) -> bool:
@@ -179,13 +183,25 @@ class Rules:
 
     def __init__(self, file: RuleFile) -> None:
         self.file = file
-        self.content = {"rules": [rule.model_dump(mode="json", exclude_defaults=True) for rule in file.rules]}
+        self.content = {
+            "rules": [
+                rule.model_dump(mode="json", by_alias=True, exclude_defaults=True, warnings=False)
+                for rule in file.rules
+            ]
+        }
         content = orjson.dumps(self.content, option=orjson.OPT_SORT_KEYS)
         self.version = hashlib.sha256(content).hexdigest()[:16] if file.rules else ""
 
-    def active(self, kind: str, context: Context, at: datetime, searched: bool = False) -> Active:
-        """Those that count here; of a search (`searched`) only what is blocked: it is answered by its words."""
-        here = [rule for rule in self.file.rules if rule.counts(kind, context, at)]
+    def active(
+        self, kind: str, context: Context, at: datetime, searched: bool = False, now: datetime | None = None
+    ) -> Active:
+        """Those that count here; of a search (`searched`) only what is blocked: it is answered by its words. `at` is the
+        request's moment; what is blocked is so by the clock (`now`), whatever moment a request claims."""
+        here = [
+            rule
+            for rule in self.file.rules
+            if rule.counts(kind, context, (now or at) if isinstance(rule, Block) else at)
+        ]
         if not here:
             return NO_RULES
         blocks = tuple(rule.tree for rule in here if isinstance(rule, Block))

@@ -170,16 +170,16 @@ def next_allowed(
     own: npt.NDArray[np.bool_], here: npt.NDArray[np.bool_], lacks: Rows, full: npt.NDArray[np.bool_], left: int
 ) -> int:
     """The first of the candidates `here` (n,; one at least) that may stand next: of no group that is `full`, and so that what
-    groups lack still fits into the `left` places behind it. `own` (groups, n) says who is in which group."""
+    groups lack still fits into the `left` places behind it, or as much of it as can. `own` (groups, n) says who is in which group."""
     first = int(here.argmax())
     spare = left - int(lacks.sum())
     if not (own[:, first] & full).any() and (spare >= 0 or spare + int((own[:, first] & (lacks > 0)).sum()) >= 0):
         return first
-    fits, counted = here & ~own[full].any(axis=0), own[lacks > 0].sum(axis=0)
-    for found in (fits & (counted + spare >= 0), fits, here):
-        if found.any():
-            break
-    return int(found.argmax())
+    fits = here & ~own[full].any(axis=0)
+    if not fits.any():
+        return first
+    short = -(spare + own[lacks > 0].sum(axis=0))  # of what groups lack, what no longer fits behind it
+    return int((fits & (short <= max(0, int(short[fits].min())))).argmax())
 
 
 def unit(scores: Scores) -> npt.NDArray[np.float64]:

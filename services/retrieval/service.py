@@ -34,6 +34,7 @@ from winnow.worker import Upkeep, Worker
 
 Absorb = Callable[[Rows], None]
 MAX_N = 5_000  # candidates in one answer
+MASKS = 64  # filters whose rows are remembered; queries that share one share a search
 OUTDATED_S = 0.1  # that a question waits for the new vector of an item that changed, which has an old one
 
 
@@ -67,6 +68,7 @@ class RetrievalService:
         self._changes = 0
         self._size = 0  # rows that every table besides the model's covers
         self._mine = np.empty(0, np.bool_)  # rows of this part, where there are parts
+        self._masks: dict[Filter, Mask] = {}  # of filters that were asked for, until anything is written
         self._open = np.empty(0, np.bool_)  # known rows that are available; replaced when that changes
         if len(catalogue):
             self._claim(np.arange(len(catalogue)))
@@ -172,6 +174,7 @@ class RetrievalService:
 
     def _reopen(self) -> None:
         self._open = self._catalogue.available[: self._known()].copy()
+        self._masks.clear()
         if self.part is not None:
             self._open &= self._mine[: len(self._open)]
 
@@ -210,7 +213,11 @@ class RetrievalService:
             self._reopen()
         if tree is None:
             return self._open
-        return self._catalogue.mask(tree)[: len(self._open)] & self._open
+        if (known := self._masks.get(tree)) is None:
+            if len(self._masks) >= MASKS:
+                self._masks.clear()
+            known = self._masks[tree] = self._catalogue.mask(tree)[: len(self._open)] & self._open
+        return known
 
     # ------------------------------------------------------------------------------------------ in a thread
 
