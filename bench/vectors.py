@@ -87,6 +87,9 @@ def unit(vectors: Floats) -> Floats:
     return rows
 
 
+LEAST_ITEMS = 5_000
+
+
 @dataclass
 class Bench:
     """What is measured, into `figures` below `vectors.ITEMS`."""
@@ -293,9 +296,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def enough(words: str) -> int:
+    if not words.isdecimal() or int(words) < LEAST_ITEMS:
+        raise argparse.ArgumentTypeError(f"a whole number from {LEAST_ITEMS:,} on: fewer are searched by comparing all")
+    return int(words)
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=main.__doc__, prog="python -m bench.vectors")
-    made.add_argument("--items", type=int, default=1_000_000)
+    made.add_argument("--items", type=enough, default=1_000_000, help=f"vectors, at least {LEAST_ITEMS:,}")
     made.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     made.add_argument("--out", type=Path, default=OUT)
     made.add_argument("--plot", type=Path, default=None, help=f"where the plot goes, for example {PLOT}")

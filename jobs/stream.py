@@ -131,6 +131,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
         help=f"events later than that count in the batch only ({DEFAULT_LATENESS_S})",
     )
     parser.add_argument("--metrics-port", type=int, default=0, help="Prometheus metrics; 0: none (0)")
+    parser.add_argument("--metrics-host", default="0.0.0.0", help="where they listen (0.0.0.0: everywhere)")
     parser.add_argument(
         "--shuffle-partitions", type=above(0, int), default=2, help="parts of a query's state; fixed for ever (2)"
     )
@@ -149,7 +150,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     registry = CollectorRegistry()
     if said.metrics_port:
-        publish(registry, said.metrics_port)
+        publish(registry, said.metrics_port, said.metrics_host)
     logger.info("reading %s at %s into %s", settings.topic, settings.bootstrap, settings.root)
     with recorded(TraceSettings(), "stream"):
         spark = session("winnow-stream", master=said.master, shuffle_partitions=said.shuffle_partitions, small=True)
@@ -160,10 +161,10 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def publish(registry: CollectorRegistry, port: int) -> None:
+def publish(registry: CollectorRegistry, port: int, host: str) -> None:
     """FailedPrecondition: another program has the port."""
     try:
-        start_http_server(port, registry=registry)
+        start_http_server(port, host, registry=registry)
     except (OSError, OverflowError) as taken:
         raise FailedPrecondition(f"port {port} of the metrics: {taken}") from taken
 

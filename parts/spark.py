@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from parts.probe import answers
-from parts.program import Program
+from parts.program import HOST, Program
 from winnow.errors import FailedPrecondition
 
 READY_S = 120.0  # a JVM, a session and three queries, on a busy machine
@@ -30,6 +30,7 @@ def spark(
         "--home": str(home.absolute()),
         "--redis": redis_url,
         "--metrics-port": str(metrics_port),
+        "--metrics-host": HOST,
     }
     command = (sys.executable, "-m", "jobs.stream", *(word for pair in told.items() for word in pair), *options)
     env = {"PYTHONPATH": str(ROOT)}

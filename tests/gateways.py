@@ -55,7 +55,12 @@ class Inner:
         return [candidates(self.rows) for _ in queries]
 
     async def similar(
-        self, item_ids: Sequence[str], n: int, filter: Filter | None = None, exclude: Sequence[str] = ()
+        self,
+        item_ids: Sequence[str],
+        n: int,
+        filter: Filter | None = None,
+        exclude: Sequence[str] = (),
+        catalogue: int = 0,
     ) -> Candidates:
         await self._meet("retrieval")
         if "nothing" in item_ids:

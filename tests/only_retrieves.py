@@ -13,7 +13,12 @@ class OnlyRetrieves:
     """For stand-ins that answer `retrieve`: whoever asks them anything else tests something they were not made for."""
 
     async def similar(
-        self, item_ids: Sequence[str], n: int, filter: Filter | None = None, exclude: Sequence[str] = ()
+        self,
+        item_ids: Sequence[str],
+        n: int,
+        filter: Filter | None = None,
+        exclude: Sequence[str] = (),
+        catalogue: int = 0,
     ) -> Candidates:
         raise NotImplementedError  # training, evaluation and search ask `retrieve` alone
 

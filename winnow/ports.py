@@ -96,9 +96,15 @@ class Retrieval(Protocol):
         ...
 
     async def similar(
-        self, item_ids: Sequence[str], n: int, filter: Filter | None = None, exclude: Sequence[str] = ()
+        self,
+        item_ids: Sequence[str],
+        n: int,
+        filter: Filter | None = None,
+        exclude: Sequence[str] = (),
+        catalogue: int = 0,
     ) -> Candidates:
-        """Items that go with all of `item_ids`. NotFound when one of them is unknown."""
+        """Items that go with all of `item_ids`, as they are at the position `catalogue` of the item log, if that can be
+        had in a moment. NotFound when one of them is unknown."""
         ...
 
     async def trending(

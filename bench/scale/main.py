@@ -138,11 +138,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     console, began = Console(), time.monotonic()
     scale = Scale(console)
-    for world in worlds(chosen.most):
-        scale.world(world, chosen.steps)
-    if not chosen.no_memory:
-        for world in lopsided():
-            scale.world(world, ["ingest"][: len(chosen.steps)], of_the_ladder=False)
+    try:
+        for world in worlds(chosen.most):
+            scale.world(world, chosen.steps)
+        if not chosen.no_memory:
+            for world in lopsided():
+                scale.world(world, ["ingest"][: len(chosen.steps)], of_the_ladder=False)
+    except KeyboardInterrupt:
+        console.print(f"stopped; nothing is written to {OUT}, and the worlds that were made stay in {ROOT}")
+        return 130
     grown = scale.grown()
     summary(scale, grown)
     scale.figures.put("scale.run.seconds", time.monotonic() - began)

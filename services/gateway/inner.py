@@ -73,10 +73,11 @@ class Inner:
         n: int,
         filter: Filter | None,
         exclude: Sequence[str],
+        catalogue: int,
         instead: Callable[[], Candidates],
     ) -> Candidates:
         return await self._asked(
-            run, RETRIEVAL, lambda: self.retrieval.similar(item_ids, n, filter, exclude), 1, instead
+            run, RETRIEVAL, lambda: self.retrieval.similar(item_ids, n, filter, exclude, catalogue), 1, instead
         )
 
     async def trending(

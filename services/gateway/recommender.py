@@ -157,6 +157,7 @@ class Gateway:
             LIST,
             request.filter,
             request.exclude,
+            self._catalogue.watermark,
             partial(self._instead_of_similar, request),
         )
         exclude = (*request.exclude, *request.item_ids)

@@ -34,7 +34,7 @@ def found(rules: Sequence[Rule], catalogue: Catalogue | None) -> Iterator[str]:
     for rule in rules:
         if isinstance(rule, Pin) and catalogue is not None and rule.item_id not in catalogue:
             yield f"{rule.name} pins {rule.item_id}, which is not in the catalogue"
-    for active in together(rules):
+    for active in together(rules) if catalogue is not None else ():
         yield from of_places(active, here)
 
 
@@ -60,7 +60,7 @@ def of_places(active: Sequence[Rule], here: Matches) -> Iterator[str]:
     quotas = [rule for rule in active if isinstance(rule, Quota)]
     pins = [rule for rule in active if isinstance(rule, Pin)]
     blocks = [rule for rule in active if isinstance(rule, Block)]
-    if here.catalogue is None or not quotas:
+    if not quotas:
         return
     least = here.apart(sorted((rule for rule in quotas if rule.at_least), key=lambda rule: -rule.at_least))
     if sum(rule.at_least for rule in least) > BLOCK:

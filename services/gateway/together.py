@@ -160,9 +160,14 @@ class RetrievalTogether:
         return await self._retrieve(queries)
 
     async def similar(
-        self, item_ids: Sequence[str], n: int, filter: Filter | None = None, exclude: Sequence[str] = ()
+        self,
+        item_ids: Sequence[str],
+        n: int,
+        filter: Filter | None = None,
+        exclude: Sequence[str] = (),
+        catalogue: int = 0,
     ) -> Candidates:
-        return await self._port.similar(item_ids, n, filter, exclude)
+        return await self._port.similar(item_ids, n, filter, exclude, catalogue)
 
     async def trending(
         self, n: int, user: UserState | None = None, filter: Filter | None = None, exclude: Sequence[str] = ()

@@ -35,6 +35,7 @@ from winnow.worker import Upkeep, Worker
 Absorb = Callable[[Rows], None]
 MAX_N = 5_000  # candidates in one answer
 MASKS = 64  # filters whose rows are remembered; queries that share one share a search
+BEHIND_S = 0.3  # that a question about items waits for what its asker knows of the catalogue
 OUTDATED_S = 0.1  # that a question waits for the new vector of an item that changed, which has an old one
 
 
@@ -92,9 +93,18 @@ class RetrievalService:
         return await self._worker.run(self._retrieve, model, asks) if asks else []
 
     async def similar(
-        self, item_ids: Sequence[str], n: int, filter: Filter | None = None, exclude: Sequence[str] = ()
+        self,
+        item_ids: Sequence[str],
+        n: int,
+        filter: Filter | None = None,
+        exclude: Sequence[str] = (),
+        catalogue: int = 0,
     ) -> Candidates:
         model = self._serving()
+        if catalogue > self._catalogue.watermark:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEHIND_S):
+                    await self._catalogue.reach(catalogue)
         rows = self._catalogue.rows(item_ids)
         if not len(rows):
             raise InvalidArgument("name at least one item", field="item_ids")

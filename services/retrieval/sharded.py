@@ -51,9 +51,14 @@ class ShardedRetrieval:
         ]
 
     async def similar(
-        self, item_ids: Sequence[str], n: int, filter: Filter | None = None, exclude: Sequence[str] = ()
+        self,
+        item_ids: Sequence[str],
+        n: int,
+        filter: Filter | None = None,
+        exclude: Sequence[str] = (),
+        catalogue: int = 0,
     ) -> Candidates:
-        found, lost = await self._scatter(lambda shard: shard.similar(item_ids, n, filter, exclude))
+        found, lost = await self._scatter(lambda shard: shard.similar(item_ids, n, filter, exclude, catalogue))
         return gathered(found, self._last_resort, n, lost)
 
     async def trending(

@@ -12,14 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.gateway.build import build
+from services.gateway.settings import Settings
 from services.retrieval.service import RetrievalService
 from tests.bundles import CATEGORIES, SOURCES, make_user
+from tests.gateways import Inner
 from tests.retrievals import Shop
 from tests.wirings import over_grpc
 from winnow.directions import unpacked
 from winnow.errors import InvalidArgument, NotFound
 from winnow.filters import All, Any, Filter, Not, Op, Term, holds
 from winnow.ports import Retrieval, RetrieveQuery
+from winnow.requests import SimilarRequest
 from winnow.seen import fingerprints
 from winnow.types import Candidates, Context, Item, UserState, strings
 
@@ -241,6 +245,21 @@ async def test_similar_items_fit_and_are_not_the_item_itself(opened: Callable[[]
         check(await port.similar(["i3", "i6"], 200, red, ["i9"]), 200, allowed)
         one, other = await port.similar(["i3"], 10), await port.similar(["i4"], 10)
     assert one.item_ids.tolist() != other.item_ids.tolist()
+
+
+async def test_pages_of_similar_items_are_of_one_list(opened: Callable[[], Opened], shop: Shop) -> None:
+    """As the gateway cuts them: whatever page is asked for."""
+    async with opened() as port:
+        gateway = build(Settings(retrieval_budget_ms=20_000.0), shop.catalogue(), Inner(), port, Inner(), Inner())
+
+        async def page(n: int, offset: int) -> list[str]:
+            answer = await gateway.similar(SimilarRequest(("i3",), n=n, offset=offset))
+            return [line.item_id for line in answer.items]
+
+        whole = await page(60, 0)
+        for size in (1, 2, 7):
+            assert [one for offset in range(0, 60, size) for one in await page(size, offset)][:60] == whole
+    assert len(set(whole)) == 60
 
 
 async def test_similar_to_an_unknown_item_is_not_found_and_says_which(opened: Callable[[], Opened]) -> None:

@@ -219,7 +219,12 @@ class Lost:
         raise Unavailable("gone")
 
     async def similar(
-        self, item_ids: Sequence[str], n: int, filter: Filter | None = None, exclude: Sequence[str] = ()
+        self,
+        item_ids: Sequence[str],
+        n: int,
+        filter: Filter | None = None,
+        exclude: Sequence[str] = (),
+        catalogue: int = 0,
     ) -> Candidates:
         raise Unavailable("gone")
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from winnow.v1 import types_pb2 as winnow_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19winnow/v1/retrieval.proto\x12\twinnow.v1\x1a\x15winnow/v1/types.proto\"\xcd\x01\n\rRetrieveQuery\x12\"\n\x04user\x18\x01 \x01(\x0b\x32\x14.winnow.v1.UserState\x12\t\n\x01n\x18\x02 \x01(\x05\x12#\n\x07\x63ontext\x18\x03 \x01(\x0b\x32\x12.winnow.v1.Context\x12\r\n\x05query\x18\x04 \x01(\t\x12!\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x11.winnow.v1.Filter\x12\x0f\n\x07\x65xclude\x18\x06 \x03(\t\x12\x14\n\x0cinclude_seen\x18\x07 \x01(\x08\x12\x0f\n\x07vectors\x18\x08 \x01(\x08\"<\n\x0fRetrieveRequest\x12)\n\x07queries\x18\x01 \x03(\x0b\x32\x18.winnow.v1.RetrieveQuery\"=\n\x10RetrieveResponse\x12)\n\ncandidates\x18\x01 \x03(\x0b\x32\x15.winnow.v1.Candidates\"k\n\x18SimilarCandidatesRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\t\n\x01n\x18\x02 \x01(\x05\x12!\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x11.winnow.v1.Filter\x12\x0f\n\x07\x65xclude\x18\x04 \x03(\t\"~\n\x19TrendingCandidatesRequest\x12\t\n\x01n\x18\x01 \x01(\x05\x12\"\n\x04user\x18\x02 \x01(\x0b\x32\x14.winnow.v1.UserState\x12!\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x11.winnow.v1.Filter\x12\x0f\n\x07\x65xclude\x18\x04 \x03(\t2\x9f\x02\n\x10RetrievalService\x12\x43\n\x08Retrieve\x12\x1a.winnow.v1.RetrieveRequest\x1a\x1b.winnow.v1.RetrieveResponse\x12\x45\n\x07Similar\x12#.winnow.v1.SimilarCandidatesRequest\x1a\x15.winnow.v1.Candidates\x12G\n\x08Trending\x12$.winnow.v1.TrendingCandidatesRequest\x1a\x15.winnow.v1.Candidates\x12\x36\n\x05Ready\x12\x17.winnow.v1.ReadyRequest\x1a\x14.winnow.v1.Readinessb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19winnow/v1/retrieval.proto\x12\twinnow.v1\x1a\x15winnow/v1/types.proto\"\xcd\x01\n\rRetrieveQuery\x12\"\n\x04user\x18\x01 \x01(\x0b\x32\x14.winnow.v1.UserState\x12\t\n\x01n\x18\x02 \x01(\x05\x12#\n\x07\x63ontext\x18\x03 \x01(\x0b\x32\x12.winnow.v1.Context\x12\r\n\x05query\x18\x04 \x01(\t\x12!\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x11.winnow.v1.Filter\x12\x0f\n\x07\x65xclude\x18\x06 \x03(\t\x12\x14\n\x0cinclude_seen\x18\x07 \x01(\x08\x12\x0f\n\x07vectors\x18\x08 \x01(\x08\"<\n\x0fRetrieveRequest\x12)\n\x07queries\x18\x01 \x03(\x0b\x32\x18.winnow.v1.RetrieveQuery\"=\n\x10RetrieveResponse\x12)\n\ncandidates\x18\x01 \x03(\x0b\x32\x15.winnow.v1.Candidates\"~\n\x18SimilarCandidatesRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\t\n\x01n\x18\x02 \x01(\x05\x12!\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x11.winnow.v1.Filter\x12\x0f\n\x07\x65xclude\x18\x04 \x03(\t\x12\x11\n\tcatalogue\x18\x05 \x01(\x04\"~\n\x19TrendingCandidatesRequest\x12\t\n\x01n\x18\x01 \x01(\x05\x12\"\n\x04user\x18\x02 \x01(\x0b\x32\x14.winnow.v1.UserState\x12!\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x11.winnow.v1.Filter\x12\x0f\n\x07\x65xclude\x18\x04 \x03(\t2\x9f\x02\n\x10RetrievalService\x12\x43\n\x08Retrieve\x12\x1a.winnow.v1.RetrieveRequest\x1a\x1b.winnow.v1.RetrieveResponse\x12\x45\n\x07Similar\x12#.winnow.v1.SimilarCandidatesRequest\x1a\x15.winnow.v1.Candidates\x12G\n\x08Trending\x12$.winnow.v1.TrendingCandidatesRequest\x1a\x15.winnow.v1.Candidates\x12\x36\n\x05Ready\x12\x17.winnow.v1.ReadyRequest\x1a\x14.winnow.v1.Readinessb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,9 +39,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETRIEVERESPONSE']._serialized_start=333
   _globals['_RETRIEVERESPONSE']._serialized_end=394
   _globals['_SIMILARCANDIDATESREQUEST']._serialized_start=396
-  _globals['_SIMILARCANDIDATESREQUEST']._serialized_end=503
-  _globals['_TRENDINGCANDIDATESREQUEST']._serialized_start=505
-  _globals['_TRENDINGCANDIDATESREQUEST']._serialized_end=631
-  _globals['_RETRIEVALSERVICE']._serialized_start=634
-  _globals['_RETRIEVALSERVICE']._serialized_end=921
+  _globals['_SIMILARCANDIDATESREQUEST']._serialized_end=522
+  _globals['_TRENDINGCANDIDATESREQUEST']._serialized_start=524
+  _globals['_TRENDINGCANDIDATESREQUEST']._serialized_end=650
+  _globals['_RETRIEVALSERVICE']._serialized_start=653
+  _globals['_RETRIEVALSERVICE']._serialized_end=940
 # @@protoc_insertion_point(module_scope)

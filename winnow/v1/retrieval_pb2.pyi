@@ -114,7 +114,10 @@ class SimilarCandidatesRequest(_message.Message):
     N_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     EXCLUDE_FIELD_NUMBER: _builtins.int
+    CATALOGUE_FIELD_NUMBER: _builtins.int
     n: _builtins.int
+    catalogue: _builtins.int
+    """Position of the item log up to which items are to be as they were written, if that can be had in a moment; 0: any."""
     @_builtins.property
     def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -128,10 +131,11 @@ class SimilarCandidatesRequest(_message.Message):
         n: _builtins.int = ...,
         filter: _types_pb2.Filter | None = ...,
         exclude: _abc.Iterable[_builtins.str] | None = ...,
+        catalogue: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude", b"exclude", "filter", b"filter", "item_ids", b"item_ids", "n", b"n"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue", b"catalogue", "exclude", b"exclude", "filter", b"filter", "item_ids", b"item_ids", "n", b"n"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

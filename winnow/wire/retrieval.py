@@ -63,7 +63,8 @@ class RetrievalServicer(rpc.RetrievalServiceServicer):
 
     async def Similar(self, request: pb.SimilarCandidatesRequest, context: Any) -> types_pb2.Candidates:
         ids, exclude = tuple(request.item_ids), tuple(request.exclude)
-        return wire.candidates_to(await self._port.similar(ids, request.n, filter_in(request), exclude))
+        found = await self._port.similar(ids, request.n, filter_in(request), exclude, request.catalogue)
+        return wire.candidates_to(found)
 
     async def Trending(self, request: pb.TrendingCandidatesRequest, context: Any) -> types_pb2.Candidates:
         user = wire.user_of(request.user) if request.HasField("user") else None
@@ -94,9 +95,16 @@ class RetrievalClient:
         return [wire.candidates_of(found) for found in (await self._call(self._stub.Retrieve, request)).candidates]
 
     async def similar(
-        self, item_ids: Sequence[str], n: int, filter: Filter | None = None, exclude: Sequence[str] = ()
+        self,
+        item_ids: Sequence[str],
+        n: int,
+        filter: Filter | None = None,
+        exclude: Sequence[str] = (),
+        catalogue: int = 0,
     ) -> Candidates:
-        request = pb.SimilarCandidatesRequest(item_ids=item_ids, n=n, filter=wire.filter_to(filter), exclude=exclude)
+        request = pb.SimilarCandidatesRequest(
+            item_ids=item_ids, n=n, filter=wire.filter_to(filter), exclude=exclude, catalogue=catalogue
+        )
         return wire.candidates_of(await self._call(self._stub.Similar, request))
 
     async def trending(

@@ -1,6 +1,8 @@
 """A page can live without any inner service, and says which it went without; a write cannot."""
 
 import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, ResourceE
 from winnow.filters import Op, Term
 from winnow.requests import Answer, RecommendRequest, SimilarRequest, TrendingRequest, Watermarks
 from winnow.tokens import token_of
-from winnow.types import EARLIEST, Event, EventType, Person
+from winnow.types import EARLIEST, Event, EventType, Item, Person, Receipt
 
 SLOW_S = 0.5
 BUDGETS = {f"{stage}_budget_ms": 50.0 for stage in ("feature", "retrieval", "ranking", "explanation", "write")}
@@ -269,3 +271,23 @@ async def test_once_ready_a_lost_part_no_longer_makes_the_gateway_unready() -> N
     assert (await gateway.ready()).ready
     inner.is_ready = False
     assert (await gateway.ready()).ready
+
+
+async def test_an_item_that_does_not_say_when_it_was_created_is_of_now_and_stays_so() -> None:
+    """Else what is written as the README says would never count as new."""
+    written: list[Item] = []
+
+    class Writes(Inner):
+        async def put_items(self, items: Sequence[Item]) -> Receipt:
+            written.extend(items)
+            return Receipt(len(items), 0, 3)
+
+    gateway = gateway_over(Writes())
+    said, known = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
+    gateway._catalogue.upsert([Item("known", created_at=known)])
+    await gateway.put_items([Item("new"), Item("says", created_at=said), Item("known", title="changed")])
+    assert abs((written[0].created_at - datetime.now(UTC)).total_seconds()) < 5
+    assert [item.created_at for item in written[1:]] == [said, known]
+    gateway._catalogue.upsert(written[:1])
+    await gateway.put_items([Item("new")])
+    assert written[3] == written[0], "said twice it is the same item"

@@ -145,6 +145,17 @@ async def test_items_come_one_or_many(http: httpx.AsyncClient) -> None:
             "filter.field",
         ),
         ("/v1/recommendations", {"user_id": "u", "filter": {"field": "price", "op": "in"}}, "filter.price.op"),
+        ("/v1/recommendations", {"user_id": "u", "filter": {"field": "price", "op": "lt"}}, "filter.price.number"),
+        (
+            "/v1/recommendations",
+            {"user_id": "u", "filter": {"field": "price", "op": "lt", "number": 3, "values": ["20"]}},
+            "filter.price.values",
+        ),
+        (
+            "/v1/recommendations",
+            {"user_id": "u", "filter": {"field": "brand", "op": "in", "values": ["a"], "flag": True}},
+            "filter.brand.flag",
+        ),
         ("/v1/recommendations", {"user_id": "u", "filter": {"all": [{"op": "in"}]}}, "filter.all[0].field"),
         ("/v1/recommendations:batch", {"requests": [{"user_id": "u"}, {}]}, "requests[1].user_id"),
         ("/v1/recommendations:batch", {"requests": []}, "requests"),

@@ -20,7 +20,7 @@ from services.retrieval.settings import Settings
 from tests.bundles import SOURCES, STATS_AT, make_items, make_user, tiny_retrieval_bundle
 from tests.retrievals import Shop, put
 from winnow.catalogue import Catalogue
-from winnow.errors import FailedPrecondition, Unavailable
+from winnow.errors import FailedPrecondition, NotFound, Unavailable
 from winnow.features import item_digest
 from winnow.ports import RetrieveQuery
 from winnow.types import Candidates, Floats, Item, strings
@@ -109,6 +109,25 @@ async def test_while_its_new_vector_cannot_be_had_a_changed_item_keeps_its_old_o
         async with asyncio.timeout(5):
             after = await service.similar(["i50"], 10)
     assert after.scores.tolist() == before.scores.tolist()
+
+
+async def test_an_asker_who_knows_more_of_the_catalogue_is_waited_with_for_a_moment(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.retrieval.service.BEHIND_S", 0.05)
+    catalogue = shop.catalogue()
+    position = catalogue.watermark + 1
+    with closing(shop.retrieve(catalogue)) as service:
+        with pytest.raises(NotFound):
+            await service.similar(["later"], 3, catalogue=position)
+        monkeypatch.setattr("services.retrieval.service.BEHIND_S", 20.0)
+        asking = asyncio.create_task(service.similar(["later"], 3, catalogue=position))
+        await asyncio.sleep(0.01)
+        assert not asking.done()
+        put(service, catalogue, replace(shop.items[8], item_id="later"))
+        catalogue.advance(position, complete=True)
+        assert len(await asking) == 3
+        assert len(await service.similar(["later"], 3, catalogue=position)) == 3
 
 
 async def test_an_item_that_is_sold_out_is_gone_from_the_next_answer(shop: Shop) -> None:
