@@ -42,11 +42,15 @@ def up(
     stack = Stack.planned(FOLDER, chosen, (*parts, SCHEDULE) if schedule else parts)
     programs = stack.programs()
     stack.save()
-    for wave in stack.waves():
-        there = [launch(program) for program in wave]
-        for one in there:
-            note(f"{one.program.name} …")
-            one.wait_until_ready()
+    try:
+        for wave in stack.waves():
+            there = [launch(program) for program in wave]
+            for one in there:
+                note(f"{one.program.name} …")
+                one.wait_until_ready()
+    except BaseException:
+        note("not all of it is up; what was started stays: make down stops it, make up goes on")
+        raise
     out.print(shown(stack.ports, [program.name for program in programs]))
     note("make down stops all of it; logs lie in build/up")
 
@@ -78,6 +82,10 @@ def status() -> None:
         else:
             made.add_row(program.name, str(one.process.pid), memory(one.process), program.ready() or "answers")
     out.print(made)
+    if stack is None:
+        note("nothing was started here: make up does")
+    else:
+        out.print(shown(stack.ports, [program.name for program in stack.programs()]))
 
 
 def memory(process: psutil.Process) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 SLACK = 0.15  # of an exponent: noise of a shared machine
-LEAST_S = 0.02  # below, a step's time is that of its start
+LEAST_S = 1.0  # below, a step's time is that of its start, and of whatever else the machine does
 
 
 @dataclass(frozen=True, slots=True)

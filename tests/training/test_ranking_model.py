@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +18,10 @@ from training.models import dcn_v2
 from training.models.dcn_v2 import DcnV2
 from training.models.ranker import Inputs, Range, Ranker, Regularisation, forgotten, starts
 from training.models.rankers import RANKERS
+from training.train_ranking import RankingSettings, make_model
 from winnow.candidate_features import candidate_names
 from winnow.encoding import Schema, fit_scales, fit_vocabularies
+from winnow.errors import FailedPrecondition
 from winnow.features import RANKER_ITEM, RANKER_USER, ItemView, UserView
 from winnow.inference import OnnxModel, check_tables
 from winnow.types import Context, Item
@@ -207,3 +211,9 @@ def test_cross_layers_of_any_number_are_split_exactly(monkeypatch: pytest.Monkey
         assert isinstance(parts, torch.Tensor)
         assert torch.allclose(model.finish(parts), model.textbook(x), rtol=1e-4, atol=1e-5)
         assert model.textbook(x).std() > 0.01
+
+
+def test_a_set_too_small_to_learn_from_is_one_sentence() -> None:
+    nothing: Any = SimpleNamespace(rank=SimpleNamespace(user_numbers=np.empty((0, 3), np.float32)), schemas=None)
+    with pytest.raises(FailedPrecondition, match="the ranker needs more events"):
+        make_model(nothing, RankingSettings())
