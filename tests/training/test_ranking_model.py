@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bundles import SOURCES, make_items, make_user, make_views
+from training import train_ranking
 from training.models import dcn_v2
 from training.models.dcn_v2 import DcnV2
 from training.models.ranker import Inputs, Range, Ranker, Regularisation, forgotten, starts
 from training.models.rankers import RANKERS
-from training.train_ranking import RankingSettings, make_model
 from winnow.candidate_features import candidate_names
 from winnow.encoding import Schema, fit_scales, fit_vocabularies
 from winnow.errors import FailedPrecondition
@@ -216,4 +216,4 @@ def test_cross_layers_of_any_number_are_split_exactly(monkeypatch: pytest.Monkey
 def test_a_set_too_small_to_learn_from_is_one_sentence() -> None:
     nothing: Any = SimpleNamespace(rank=SimpleNamespace(user_numbers=np.empty((0, 3), np.float32)), schemas=None)
     with pytest.raises(FailedPrecondition, match="the ranker needs more events"):
-        make_model(nothing, RankingSettings())
+        train_ranking.make_model(nothing, train_ranking.RankingSettings())
