@@ -11,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from services.feature.service import FeatureService
+from services.gateway.build import rules_file
 from services.gateway.decisions import DecisionLog
 from services.gateway.inner import Inner as Parts
 from services.gateway.popular import Popular
 from services.gateway.recommender import Gateway
+from services.gateway.rules import RuleBook
 from services.gateway.settings import Settings
 from services.ranking import build as ranking
 from services.ranking.service import RankingService
@@ -119,7 +121,7 @@ class Shop:
         rating = FaultyRanking(self.ranking, self.faults)
         popular, settings = Popular(self.shows, 100), Settings()
         parts = Parts(self.service, nearby, rating, nearby, popular, settings)
-        self._gateway = Gateway(parts, self.shows, settings, log)
+        self._gateway = Gateway(parts, self.shows, settings, log, RuleBook(rules_file(settings)))
         self._logging = asyncio.create_task(log.run())
         await asyncio.sleep(0)
 
