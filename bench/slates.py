@@ -98,7 +98,7 @@ class Page:
         heads = Predictions(np.zeros((len(candidates), 3), np.float32), self.scores[: len(candidates)], "k")
         heads = self.ruled.boosted(candidates, heads, rules) or heads
         order = np.argsort(-heads.scores) if order is None else np.append(order, N)
-        return candidates, self.ruled.order(order, candidates, rules, fixed, ranked=True), fixed, rules
+        return candidates, self.ruled.order(order, candidates, rules, fixed), fixed, rules
 
     def everything(self, turn: int) -> Rows:
         order = self.varied(Wish(0.3, DUPLICATE, 2, 0.2))

@@ -7,8 +7,8 @@ cannot: an event that is not durable is not acknowledged.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
@@ -16,21 +16,17 @@ from uuid import uuid4
 
 import numpy as np
 
-from services.gateway.arrange import arrange, weigh_words
 from services.gateway.audited import CATALOGUE_WRITE, written_items
 from services.gateway.decisions import DecisionLog
-from services.gateway.explore import Explore
 from services.gateway.inner import FEATURE, RANKING, RETRIEVAL, Inner, Reasons
-from services.gateway.new_items import NewItems
 from services.gateway.outcomes import Outcomes
-from services.gateway.ruled import Ruled
-from services.gateway.rules import Active, RuleBook
+from services.gateway.pages import List, Pages, Plan, Slate
+from services.gateway.rules import RuleBook
 from services.gateway.settings import Settings
 from services.gateway.shown import Shown
-from services.gateway.varied import Varied, Wish
 from winnow.audit.acts import Act, acted
 from winnow.audit.asked import asked
-from winnow.catalogue import Catalogue, Rows
+from winnow.catalogue import Catalogue
 from winnow.decisions import RECOMMEND, SIMILAR, TRENDING, Decision
 from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 from winnow.pipeline import Run
@@ -61,7 +57,6 @@ from winnow.types import (
     Candidates,
     Context,
     Event,
-    Floats,
     Item,
     Person,
     Predictions,
@@ -77,39 +72,6 @@ NOBODY = UserState(Person(session_id="nobody"))
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, eq=False)
-class Slate:
-    """One page on its way: `rows` are the places of its items in the candidates, `propensities` how likely each was to
-    stand there. `left_out` are the stages of arranging that could not be."""
-
-    candidates: Candidates
-    predictions: Predictions | None
-    rows: Rows
-    offset: int
-    propensities: Floats
-    left_out: tuple[str, ...] = ()
-    rules: str = ""  # version of the rules that counted
-    strengths: Mapping[str, float] = field(default_factory=dict)  # of the stages of arranging that were wished for
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How one list is to be arranged."""
-
-    wish: Wish
-    rules: Active
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class List:
-    """Candidates with what is pinned among them; `fixed` says which row stands at which place from 0."""
-
-    candidates: Candidates
-    context: Context
-    plan: Plan
-    fixed: Mapping[int, int]
-
-
 class Gateway:
     """The Recommender port over the four inner ones."""
 
@@ -121,11 +83,8 @@ class Gateway:
         self._settings = settings
         self._was_ready = False
         self.decisions = decisions
-        self._varied = Varied(catalogue, settings)
-        self._new = NewItems(catalogue, settings.new_items_share, settings.new_items_days)
         self.rules = rules
-        self._ruled = Ruled(catalogue, rules)
-        self._explore = Explore(settings.explore, settings.explore_pool, settings.explore_s)
+        self._pages = Pages(catalogue, settings, rules)
         self._shown = Shown(catalogue, Outcomes(settings.outcome_pages), VARIANT)
         self.popular = inner.popular
 
@@ -136,9 +95,9 @@ class Gateway:
         own = own_ids(len(requests))
         contexts = [at_a_moment(request.context) for request in requests]
         users = await self._inner.users(run, [request.person for request in requests])
-        plans = [self._plan(request, context) for request, context in zip(requests, contexts, strict=True)]
+        plans = [self._pages.plan(request, context) for request, context in zip(requests, contexts, strict=True)]
         found = await self._retrieve(run, requests, users, contexts, plans)
-        lists = [self._list(*one) for one in zip(requests, found, users, contexts, plans, strict=True)]
+        lists = [self._pages.listed(*one) for one in zip(requests, found, users, contexts, plans, strict=True)]
         ranked = await self._rank(run, requests, users, lists, contexts)
         slates = self._arrange(run, requests, lists, ranked)
         reasons = await self._explain(run, requests, users, slates, contexts)
@@ -149,7 +108,7 @@ class Gateway:
 
     async def similar(self, request: SimilarRequest) -> Answer:
         run, started = Run(observe_stage), time.perf_counter()
-        rules = self._rules_of(SIMILAR)
+        rules = self._pages.rules_of(SIMILAR)
         request = replace(request, filter=rules.within(request.filter))
         found = await self._inner.similar(
             run,
@@ -160,18 +119,17 @@ class Gateway:
             self._catalogue.watermark,
             partial(self._instead_of_similar, request),
         )
-        exclude = (*request.exclude, *request.item_ids)
-        found, fixed = self._ruled.pinned(found, rules, NOBODY, request.filter, exclude)
-        return self._page(SIMILAR, run, started, found, request, None, rules, fixed)
+        slate = self._pages.unranked(request, found, NOBODY, rules, (*request.exclude, *request.item_ids))
+        return self._page(SIMILAR, run, started, slate, NOBODY)
 
     async def trending(self, request: TrendingRequest) -> Answer:
         run, started = Run(observe_stage), time.perf_counter()
         user = (await self._inner.users(run, [request.person]))[0] if request.person else None
-        rules = self._rules_of(TRENDING)
+        rules = self._pages.rules_of(TRENDING)
         request = replace(request, filter=rules.within(request.filter))
         found = await self._inner.trending(run, LIST, user, request.filter, request.exclude, NOBODY)
-        found, fixed = self._ruled.pinned(found, rules, user or NOBODY, request.filter, request.exclude)
-        return self._page(TRENDING, run, started, found, request, user, rules, fixed)
+        slate = self._pages.unranked(request, found, user or NOBODY, rules, request.exclude)
+        return self._page(TRENDING, run, started, slate, user or NOBODY)
 
     async def record(self, events: Sequence[Event]) -> Receipt:
         check_size(events, MAX_EVENTS, "events")
@@ -280,19 +238,6 @@ class Gateway:
         ]
         return await self._inner.rank(run, queries)
 
-    def _plan(self, request: RecommendRequest, context: Context) -> Plan:
-        rules = self._ruled.active(RECOMMEND, context, moment_of(context), searched=bool(request.query))
-        return Plan(self._varied.wish(request), rules)
-
-    def _list(
-        self, request: RecommendRequest, found: Candidates, user: UserState, context: Context, plan: Plan
-    ) -> List:
-        """The candidates with what is pinned among them."""
-        candidates, fixed = self._ruled.pinned(
-            found, plan.rules, user, request.filter, request.exclude, request.include_seen
-        )
-        return List(candidates, context, plan, fixed)
-
     def _arrange(
         self,
         run: Run,
@@ -300,45 +245,8 @@ class Gateway:
         lists: Sequence[List],
         ranked: Sequence[Predictions | None],
     ) -> list[Slate]:
-        weight = self._settings.query_weight
         with run.step(ARRANGE):
-            weighed = [
-                weigh_words(one.candidates, heads, weight) if request.query else heads
-                for request, one, heads in zip(requests, lists, ranked, strict=True)
-            ]
-            return [self._slate(*each) for each in zip(requests, lists, weighed, strict=True)]
-
-    def _slate(self, request: RecommendRequest, one: List, heads: Predictions | None) -> Slate:
-        """One page, as varied as it is wished, the floor under new items and the rules kept; a request's own words outrank
-        all but what is blocked."""
-        candidates, wish, rules, at = one.candidates, one.plan.wish, one.plan.rules, moment_of(one.context)
-        floor = {} if request.query else self._new.strengths
-        chance = {} if request.query else self._explore.strengths
-        heads = self._ruled.boosted(candidates, heads, rules)
-        propensities = np.ones(len(candidates), np.float32)
-
-        def lift(order: Rows) -> Rows:
-            order = self._varied.order(order, candidates, heads, wish, at)
-            order = self._new.lifted(order, candidates.item_ids, at) if floor else order
-            if rules.reorders:
-                order = self._ruled.order(order, candidates, rules, one.fixed, ranked=heads is not None)
-            if chance:
-                by_rules, new = self._ruled.alike(candidates, rules), self._new.marks(candidates.item_ids, at)
-                alike = np.vstack([by_rules, new, self._varied.marks(candidates, wish)])
-                seed = self._explore.seed(request.person, request.context.surface, at.timestamp())
-                order, drawn = self._explore.draw(order, alike, one.fixed.values(), seed)
-                propensities[order] = drawn
-            return order
-
-        rows = arrange(candidates, heads, request.offset, request.n, lift)
-        left_out = self._varied.left_out(wish, candidates)
-        strengths = {**self._varied.strengths(wish), **floor, **chance}
-        plain, likely = candidates.without_vectors(), propensities[rows]
-        return Slate(plain, heads, rows, request.offset, likely, left_out, rules.version, strengths)
-
-    def _rules_of(self, kind: str) -> Active:
-        """Those of a list without a context."""
-        return self._ruled.active(kind, Context(), datetime.now(UTC))
+            return [self._pages.slate(*each) for each in zip(requests, lists, ranked, strict=True)]
 
     async def _explain(
         self,
@@ -398,28 +306,10 @@ class Gateway:
         """Features are computed from the user's own acts: they include what the state includes."""
         return Watermarks(user.watermark, user.watermark, self._catalogue.watermark, bundles_of(slate))
 
-    def _page(
-        self,
-        kind: str,
-        run: Run,
-        started: float,
-        found: Candidates,
-        request: SimilarRequest | TrendingRequest,
-        user: UserState | None,
-        rules: Active,
-        fixed: Mapping[int, int],
-    ) -> Answer:
-        """An answer in retrieval's own order, but for the rules."""
-
-        def lift(order: Rows) -> Rows:
-            return self._ruled.order(order, found, rules, fixed, ranked=False) if rules.reorders else order
-
-        rows = arrange(found, None, request.offset, request.n, lift)
-        sure = np.ones(len(rows), np.float32)
-        slate = Slate(found, None, rows, request.offset, sure, rules=rules.version)
-        users = [user or NOBODY]
-        answers = self._answers(run, started, own_ids(1), users, [slate], [()], [""])
-        self._log(kind, answers, users, [at_a_moment(Context())], [slate])
+    def _page(self, kind: str, run: Run, started: float, slate: Slate, user: UserState) -> Answer:
+        """An answer that nobody ranked or explained."""
+        answers = self._answers(run, started, own_ids(1), [user], [slate], [()], [""])
+        self._log(kind, answers, [user], [at_a_moment(Context())], [slate])
         return answers[0]
 
     def _log(
@@ -483,11 +373,6 @@ def own_ids(requests: int) -> list[str]:
 def at_a_moment(context: Context) -> Context:
     """The context with its moment: now where the request names none."""
     return context if context.at is not None else replace(context, at=datetime.now(UTC))
-
-
-def moment_of(context: Context) -> datetime:
-    """When the request happens; now where nothing says so."""
-    return context.at or datetime.now(UTC)
 
 
 def parts_skipped(slate: Slate) -> list[str]:

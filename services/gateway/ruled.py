@@ -62,18 +62,24 @@ class Ruled:
         return candidates, {place: row[item_id] for place, item_id in wanted}
 
     def boosted(self, candidates: Candidates, predictions: Predictions | None, rules: Active) -> Predictions | None:
-        """The predictions with what is boosted in their scores; without predictions see `order`."""
+        """The predictions with what is boosted in their scores; without predictions see `raised`."""
         if predictions is None or not rules.boosts:
             return predictions
         scores, rows = predictions.scores.astype(np.float64), self.catalogue.rows(candidates.item_ids)
         return replace(predictions, scores=(scores + self._boost(rows, rules, scores)).astype(np.float32))
 
-    def order(self, order: Rows, candidates: Candidates, rules: Active, fixed: Mapping[int, int], ranked: bool) -> Rows:
-        """The order (rows of the candidates, best first) as the rules want it. `ranked`: scores hold the boosts already."""
+    def raised(self, order: Rows, candidates: Candidates, rules: Active) -> Rows:
+        """The order with what is boosted further up, where there are no scores: places count in their stead."""
+        if not rules.boosts:
+            return order
+        worth = -np.argsort(order, kind="stable").astype(np.float64)
+        return slate.ordered(order, worth + self._boost(self.catalogue.rows(candidates.item_ids), rules, worth))
+
+    def order(self, order: Rows, candidates: Candidates, rules: Active, fixed: Mapping[int, int]) -> Rows:
+        """The order (rows of the candidates, best first) as the other rules want it."""
+        if not (rules.buries or rules.quotas or fixed):
+            return order
         rows = self.catalogue.rows(candidates.item_ids)
-        if not ranked and rules.boosts:
-            worth = -np.argsort(order, kind="stable").astype(np.float64)
-            order = slate.ordered(order, worth + self._boost(rows, rules, worth))
         if rules.buries:
             buried = self._mask(AnyOf(rules.buries), rows)[order]
             order = np.concatenate([order[~buried], order[buried]])
@@ -83,13 +89,7 @@ class Ruled:
             within: dict[int, int] = {}
             for place, row in fixed.items():
                 within.setdefault(min(place, last), row)  # of those beyond a short list the first stands at its end
-            order = slate.placed(
-                order,
-                self._marks(rows, rules),
-                least,
-                most,
-                within,
-            )
+            order = slate.placed(order, self._marks(rows, rules), least, most, within)
         return order
 
     def alike(self, candidates: Candidates, rules: Active) -> Mask:

@@ -163,10 +163,6 @@ class Active:
     buries: tuple[Filter, ...] = ()
     boosts: tuple[tuple[Filter, float], ...] = ()
 
-    @property
-    def reorders(self) -> bool:
-        return bool(self.pins or self.quotas or self.buries or self.boosts)
-
     def within(self, tree: Filter | None) -> Filter | None:
         """A request's filter and that nothing of it is blocked."""
         if not self.blocks:

@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 
 from services.gateway.build import rules_file
 from services.gateway.rule_conflicts import conflicts
-from services.gateway.rules import MAX_RULES, RuleBook, Rules, parse
+from services.gateway.rules import MAX_RULES, Active, RuleBook, Rules, parse
 from services.gateway.settings import Settings
 from winnow.catalogue import Catalogue
 from winnow.errors import FailedPrecondition, PayloadTooLarge
@@ -161,7 +161,8 @@ def test_what_is_blocked_is_blocked_in_every_list_and_of_a_search_nothing_else_c
     for kind in ("recommend", "similar", "trending"):
         assert len(rules.active(kind, Context(), AT).blocks) == 1
     searched = rules.active("recommend", Context(), AT, searched=True)
-    assert (len(searched.blocks), searched.pins, searched.reorders) == (1, (), False)
+    assert searched == Active(rules.version, searched.blocks)
+    assert len(searched.blocks) == 1
 
 
 HERE = {"lists": ["recommend"]}
