@@ -99,6 +99,19 @@ def test_what_is_missing_is_named(shop: Path, tmp_path: Path) -> None:
     assert "rules.0.pin.place" in refused("check", rules(tmp_path, PIN | {"place": 51}), "--home", shop).detail
 
 
+def test_what_gateways_could_not_read_again_is_not_published(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written out a number may be longer than it was given."""
+    ran("publish", rules(tmp_path, BURY), "--home", shop)
+    before = (shop / "rules" / "rules.json").read_bytes()
+    file = tmp_path / "short.json"
+    file.write_text('{"rules":[{"kind":"bury","name":"a","filter":{"field":"price","op":"lt","number":1e11}}]}')
+    monkeypatch.setattr("cli.rules.MAX_FILE_BYTES", file.stat().st_size)
+    assert "written out it has more" in refused("publish", file, "--home", shop).detail
+    assert (shop / "rules" / "rules.json").read_bytes() == before
+
+
 def test_a_rule_of_nothing_is_no_error_and_is_said(shop: Path, tmp_path: Path) -> None:
     nothing = {**BURY, "name": "typo", "filter": {"field": "brand", "op": "in", "values": ["Brnad 3"]}}
     assert "typo matches no item of 400" in ran("check", rules(tmp_path, nothing), "--home", shop)

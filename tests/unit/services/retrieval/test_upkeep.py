@@ -22,6 +22,7 @@ from tests.retrievals import Shop, put
 from winnow.catalogue import Catalogue
 from winnow.errors import FailedPrecondition, NotFound, Unavailable
 from winnow.features import item_digest
+from winnow.filters import Op, Term
 from winnow.ports import RetrieveQuery
 from winnow.types import Candidates, Floats, Item, strings
 
@@ -128,6 +129,23 @@ async def test_an_asker_who_knows_more_of_the_catalogue_is_waited_with_for_a_mom
         catalogue.advance(position, complete=True)
         assert len(await asking) == 3
         assert len(await service.similar(["later"], 3, catalogue=position)) == 3
+
+
+async def test_queries_of_one_filter_share_its_rows_until_something_is_written(shop: Shop) -> None:
+    """A search recognises rows that are shared; rows that are remembered must not outlive a write."""
+    catalogue = shop.catalogue()
+
+    def war() -> Term:
+        return Term("categories", Op.IN, ("War",))
+
+    with closing(shop.retrieve(catalogue)) as service:
+        rows = service._mask(war())
+        assert service._mask(war()) is rows
+        [before] = await service.retrieve([RetrieveQuery(USER, 200, filter=war())])
+        put(service, catalogue, replace(shop.items[50], categories=("War",) if not rows[50] else ("Peace",)))
+        await service.settled()
+        [after] = await service.retrieve([RetrieveQuery(USER, 200, filter=war())])
+    assert set(before.item_ids) ^ set(after.item_ids) == {"i50"}
 
 
 async def test_an_item_that_is_sold_out_is_gone_from_the_next_answer(shop: Shop) -> None:
