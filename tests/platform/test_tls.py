@@ -89,11 +89,12 @@ class Secured:
         return found
 
     def complete(self) -> None:
-        """Returns once an answer lacks nothing."""
+        """Returns once no answer lacks anything, of either gateway: each has its own connections and its own breakers."""
         until = time.monotonic() + READY_S
-        while (skipped := self.answer()["skipped"]) and time.monotonic() < until:
-            time.sleep(0.2)
-        assert skipped == []
+        for rest in range(len(self.rests)):
+            while (skipped := self.answer(rest)["skipped"]) and time.monotonic() < until:
+                time.sleep(0.2)
+            assert skipped == []
 
 
 @pytest.fixture(scope="module")
