@@ -335,7 +335,7 @@ async def test_the_rest_face_takes_a_new_certificate_and_drops_no_request(tmp_pa
 
 async def test_the_grpc_face_proves_its_host_and_asks_callers_for_no_certificate(folder: Path, tmp_path: Path) -> None:
     port: Any = People()
-    server = await serve_grpc([register(port)], "localhost:0", grace_s=0.1, tls=outside(folder))
+    server = await serve_grpc([register(port)], "127.0.0.1:0", grace_s=0.1, tls=outside(folder))
     foreign = certified(tmp_path)
     for known, answered in ((folder, True), (foreign, False)):
         async with connect_face(server.address, (known / "face" / "ca.crt").read_bytes()) as channel:
