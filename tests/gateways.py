@@ -11,8 +11,7 @@ from services.gateway.recommender import Gateway
 from services.gateway.settings import Settings
 from winnow.catalogue import Catalogue
 from winnow.errors import NotFound
-from winnow.filters import Filter
-from winnow.ports import ExplainQuery, RankQuery, RetrieveQuery
+from winnow.ports import ExplainQuery, RankQuery, RetrieveQuery, SimilarQuery, TrendingQuery
 from winnow.requests import Readiness
 from winnow.types import Candidates, Event, Item, Person, Predictions, Reason, Receipt, UserState, strings
 
@@ -54,24 +53,15 @@ class Inner:
         await self._meet("retrieval")
         return [candidates(self.rows) for _ in queries]
 
-    async def similar(
-        self,
-        item_ids: Sequence[str],
-        n: int,
-        filter: Filter | None = None,
-        exclude: Sequence[str] = (),
-        catalogue: int = 0,
-    ) -> Candidates:
+    async def similar(self, query: SimilarQuery) -> Candidates:
         await self._meet("retrieval")
-        if "nothing" in item_ids:
+        if "nothing" in query.item_ids:
             raise NotFound("no item 'nothing'", field="item_ids[0]")
-        return candidates(range(n))
+        return candidates(range(query.n))
 
-    async def trending(
-        self, n: int, user: UserState | None = None, filter: Filter | None = None, exclude: Sequence[str] = ()
-    ) -> Candidates:
+    async def trending(self, query: TrendingQuery) -> Candidates:
         await self._meet("retrieval")
-        return candidates(range(min(n, len(ITEMS)) - 1, -1, -1))
+        return candidates(range(min(query.n, len(ITEMS)) - 1, -1, -1))
 
     async def rank(self, queries: Sequence[RankQuery]) -> list[Predictions]:
         """The last candidate is the best."""

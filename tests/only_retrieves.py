@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from winnow.filters import Filter
+from winnow.ports import SimilarQuery, TrendingQuery
 from winnow.requests import Readiness
-from winnow.types import Candidates, UserState
+from winnow.types import Candidates
 
 
 class OnlyRetrieves:
     """For stand-ins that answer `retrieve`: whoever asks them anything else tests something they were not made for."""
 
-    async def similar(
-        self,
-        item_ids: Sequence[str],
-        n: int,
-        filter: Filter | None = None,
-        exclude: Sequence[str] = (),
-        catalogue: int = 0,
-    ) -> Candidates:
+    async def similar(self, query: SimilarQuery) -> Candidates:
         raise NotImplementedError  # training, evaluation and search ask `retrieve` alone
 
-    async def trending(
-        self, n: int, user: UserState | None = None, filter: Filter | None = None, exclude: Sequence[str] = ()
-    ) -> Candidates:
+    async def trending(self, query: TrendingQuery) -> Candidates:
         raise NotImplementedError  # the same
 
     async def ready(self) -> Readiness:

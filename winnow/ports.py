@@ -44,6 +44,28 @@ class RetrieveQuery:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class SimilarQuery:
+    """Ask for `n` items that go with all of `item_ids`, as they are at the position `catalogue` of the item log, if that can
+    be had in a moment (0: as they are known). These and excluded items are left out inside the search."""
+
+    item_ids: tuple[str, ...]
+    n: int
+    filter: Filter | None = None
+    exclude: tuple[str, ...] = ()
+    catalogue: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrendingQuery:
+    """Ask for the `n` items most acted on lately; with a `user`, without those they have seen."""
+
+    n: int
+    user: UserState | None = None
+    filter: Filter | None = None
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RankQuery:
     """Score these candidates for one person; `objectives` weighs the heads, empty means the default. `vector`: say, too,
     which features of the person the model was given."""
@@ -95,23 +117,11 @@ class Retrieval(Protocol):
         """Candidates per query from all sources; as many as asked while matching items exist."""
         ...
 
-    async def similar(
-        self,
-        item_ids: Sequence[str],
-        n: int,
-        filter: Filter | None = None,
-        exclude: Sequence[str] = (),
-        catalogue: int = 0,
-    ) -> Candidates:
-        """Items that go with all of `item_ids`, as they are at the position `catalogue` of the item log, if that can be
-        had in a moment. NotFound when one of them is unknown."""
+    async def similar(self, query: SimilarQuery) -> Candidates:
+        """NotFound when an item is unknown."""
         ...
 
-    async def trending(
-        self, n: int, user: UserState | None = None, filter: Filter | None = None, exclude: Sequence[str] = ()
-    ) -> Candidates:
-        """The items most acted on lately, without those `user` has seen."""
-        ...
+    async def trending(self, query: TrendingQuery) -> Candidates: ...
 
     async def ready(self) -> Readiness: ...
 

@@ -229,7 +229,7 @@ class ShortIn(Body):
         return RecommendRequest(person, n=self.n, offset=self.offset, token=self.token)
 
 
-class SimilarQuery(Body):
+class SimilarShortIn(Body):
     n: N = 10
     offset: Offset = 0
     exclude: Ids = []
@@ -238,7 +238,7 @@ class SimilarQuery(Body):
         return SimilarRequest((item_id,), self.n, self.offset, None, tuple(self.exclude))
 
 
-class TrendingQuery(Body):
+class TrendingShortIn(Body):
     """For everybody; with a person, without what they have seen."""
 
     user_id: MaybeId = Field("", examples=["405"])

@@ -13,15 +13,25 @@ from services.gateway.popular import Popular
 from services.gateway.settings import Settings
 from services.gateway.stand_in import StandIn
 from winnow.errors import WinnowError
-from winnow.filters import Filter
 from winnow.guarded import Guarded
 from winnow.pipeline import Run
-from winnow.ports import ExplainQuery, Explanation, Features, Ranking, RankQuery, Retrieval, RetrieveQuery
+from winnow.ports import (
+    ExplainQuery,
+    Explanation,
+    Features,
+    Ranking,
+    RankQuery,
+    Retrieval,
+    RetrieveQuery,
+    SimilarQuery,
+    TrendingQuery,
+)
 from winnow.types import Candidates, Person, Predictions, Reason, UserState
 
 FEATURE, RETRIEVAL, RANKING, EXPLANATION = "feature", "retrieval", "ranking", "explanation"
 STAND_IN = "stand_in"
 GUARDED = (FEATURE, RETRIEVAL, RANKING, EXPLANATION, STAND_IN)
+NOBODY = UserState(Person(session_id="nobody"))
 
 Part = Features | Retrieval | Ranking | Explanation
 Reasons = tuple[Reason, ...]
@@ -66,36 +76,13 @@ class Inner:
             lambda: [self.popular.candidates(query) for query in queries],
         )
 
-    async def similar(
-        self,
-        run: Run,
-        item_ids: Sequence[str],
-        n: int,
-        filter: Filter | None,
-        exclude: Sequence[str],
-        catalogue: int,
-        instead: Callable[[], Candidates],
-    ) -> Candidates:
-        return await self._asked(
-            run, RETRIEVAL, lambda: self.retrieval.similar(item_ids, n, filter, exclude, catalogue), 1, instead
-        )
+    async def similar(self, run: Run, query: SimilarQuery, instead: Callable[[], Candidates]) -> Candidates:
+        return await self._asked(run, RETRIEVAL, lambda: self.retrieval.similar(query), 1, instead)
 
-    async def trending(
-        self,
-        run: Run,
-        n: int,
-        user: UserState | None,
-        filter: Filter | None,
-        exclude: tuple[str, ...],
-        nobody: UserState,
-    ) -> Candidates:
-        instead = RetrieveQuery(user or nobody, n, filter=filter, exclude=exclude)
+    async def trending(self, run: Run, query: TrendingQuery) -> Candidates:
+        instead = RetrieveQuery(query.user or NOBODY, query.n, filter=query.filter, exclude=query.exclude)
         return await self._asked(
-            run,
-            RETRIEVAL,
-            lambda: self.retrieval.trending(n, user, filter, exclude),
-            1,
-            lambda: self.popular.candidates(instead),
+            run, RETRIEVAL, lambda: self.retrieval.trending(query), 1, lambda: self.popular.candidates(instead)
         )
 
     async def rank(self, run: Run, queries: Sequence[RankQuery]) -> Sequence[Predictions | None]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from winnow.catalogue import Catalogue, Mask, Rows
 from winnow.errors import WinnowError
-from winnow.ports import Retrieval, RetrieveQuery
+from winnow.ports import Retrieval, RetrieveQuery, TrendingQuery
 from winnow.seen import fingerprints
 from winnow.types import Bits, Candidates
 
@@ -29,7 +29,7 @@ class Popular:
         while True:
             try:
                 async with asyncio.timeout(5.0):
-                    self._ids = (await retrieval.trending(self._size)).item_ids.tolist()
+                    self._ids = (await retrieval.trending(TrendingQuery(self._size))).item_ids.tolist()
                 await asyncio.sleep(every_s)
             except (WinnowError, TimeoutError):
                 await asyncio.sleep(min(1.0, every_s))

@@ -10,7 +10,6 @@ import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import TypeVar
 from uuid import uuid4
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from services.gateway.audited import CATALOGUE_WRITE, written_items
 from services.gateway.decisions import DecisionLog
-from services.gateway.inner import FEATURE, RANKING, RETRIEVAL, Inner, Reasons
+from services.gateway.inner import FEATURE, NOBODY, RANKING, RETRIEVAL, Inner, Reasons
 from services.gateway.outcomes import Outcomes
 from services.gateway.pages import List, Pages, Plan, Slate
 from services.gateway.rules import RuleBook
@@ -30,11 +29,7 @@ from winnow.catalogue import Catalogue
 from winnow.decisions import RECOMMEND, SIMILAR, TRENDING, Decision
 from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 from winnow.pipeline import Run
-from winnow.ports import (
-    ExplainQuery,
-    RankQuery,
-    RetrieveQuery,
-)
+from winnow.ports import ExplainQuery, RankQuery, RetrieveQuery, SimilarQuery, TrendingQuery
 from winnow.requests import (
     MAX_OFFSET,
     Answer,
@@ -58,7 +53,6 @@ from winnow.types import (
     Context,
     Event,
     Item,
-    Person,
     Predictions,
     Receipt,
     UserState,
@@ -67,7 +61,6 @@ from winnow.types import (
 ARRANGE = "arrange"
 VARIANT = "default"
 LIST = MAX_OFFSET + MAX_N  # of a list without a ranker: whatever page is asked for, it is cut from the same candidates
-NOBODY = UserState(Person(session_id="nobody"))
 
 T = TypeVar("T")
 
@@ -110,15 +103,8 @@ class Gateway:
         run, started = Run(observe_stage), time.perf_counter()
         rules = self._pages.rules_of(SIMILAR)
         request = replace(request, filter=rules.within(request.filter))
-        found = await self._inner.similar(
-            run,
-            request.item_ids,
-            LIST,
-            request.filter,
-            request.exclude,
-            self._catalogue.watermark,
-            partial(self._instead_of_similar, request),
-        )
+        query = SimilarQuery(request.item_ids, LIST, request.filter, request.exclude, self._catalogue.watermark)
+        found = await self._inner.similar(run, query, lambda: self._instead_of_similar(query))
         slate = self._pages.unranked(request, found, NOBODY, rules, (*request.exclude, *request.item_ids))
         return self._page(SIMILAR, run, started, slate, NOBODY)
 
@@ -127,7 +113,7 @@ class Gateway:
         user = (await self._inner.users(run, [request.person]))[0] if request.person else None
         rules = self._pages.rules_of(TRENDING)
         request = replace(request, filter=rules.within(request.filter))
-        found = await self._inner.trending(run, LIST, user, request.filter, request.exclude, NOBODY)
+        found = await self._inner.trending(run, TrendingQuery(LIST, user, request.filter, request.exclude))
         slate = self._pages.unranked(request, found, user or NOBODY, rules, request.exclude)
         return self._page(TRENDING, run, started, slate, user or NOBODY)
 
@@ -188,13 +174,13 @@ class Gateway:
         reached = self._catalogue.reach(watermark)
         await Run(observe_stage).optional("catalogue", reached, self._settings.budget_s(FEATURE), lambda: None)
 
-    def _instead_of_similar(self, request: SimilarRequest) -> Candidates:
+    def _instead_of_similar(self, query: SimilarQuery) -> Candidates:
         """Popular items; NotFound for an item that is not known here either."""
-        for n, item_id in enumerate(request.item_ids):
+        for n, item_id in enumerate(query.item_ids):
             if item_id not in self._catalogue:
                 raise NotFound(f"no item {item_id!r}", field=f"item_ids[{n}]")
-        without = (*request.exclude, *request.item_ids)
-        return self.popular.candidates(RetrieveQuery(NOBODY, LIST, filter=request.filter, exclude=without))
+        without = (*query.exclude, *query.item_ids)
+        return self.popular.candidates(RetrieveQuery(NOBODY, query.n, filter=query.filter, exclude=without))
 
     # ------------------------------------------------------------------------------------------ steps
 

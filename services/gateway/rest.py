@@ -29,8 +29,8 @@ from services.gateway.bodies import (
     RecommendIn,
     ShortIn,
     SimilarIn,
-    SimilarQuery,
-    TrendingQuery,
+    SimilarShortIn,
+    TrendingShortIn,
 )
 from services.gateway.docs import docs
 from services.gateway.edge import Edge
@@ -109,7 +109,7 @@ def recommendations(app: FastAPI, port: Recommender) -> None:
 
 def related(app: FastAPI, port: Recommender) -> None:
     @app.get("/v1/items/{item_id}/similar", response_model=AnswerOut, tags=["recommend"])
-    async def similar(item_id: ItemId, query: Annotated[SimilarQuery, Query()]) -> Response:
+    async def similar(item_id: ItemId, query: Annotated[SimilarShortIn, Query()]) -> Response:
         """Items that go with this one."""
         return json(answer_json(await port.similar(query.word(item_id))))
 
@@ -119,7 +119,7 @@ def related(app: FastAPI, port: Recommender) -> None:
         return json(answer_json(await port.similar(body.word())))
 
     @app.get("/v1/trending", response_model=AnswerOut, tags=["recommend"])
-    async def trending(query: Annotated[TrendingQuery, Query()]) -> Response:
+    async def trending(query: Annotated[TrendingShortIn, Query()]) -> Response:
         """The items most acted on lately; with a person, without those they have seen."""
         return json(answer_json(await port.trending(query.word())))
 

@@ -20,9 +20,18 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from winnow.errors import InvalidArgument, NotFound, PayloadTooLarge
-from winnow.filters import Filter
 from winnow.pipeline import deadline_in, remaining_s
-from winnow.ports import ExplainQuery, Explanation, Features, Ranking, RankQuery, Retrieval, RetrieveQuery
+from winnow.ports import (
+    ExplainQuery,
+    Explanation,
+    Features,
+    Ranking,
+    RankQuery,
+    Retrieval,
+    RetrieveQuery,
+    SimilarQuery,
+    TrendingQuery,
+)
 from winnow.requests import Readiness
 from winnow.tracing import carried
 from winnow.types import Candidates, CataloguePage, Event, Item, Person, Predictions, Reason, Receipt, UserState
@@ -159,20 +168,11 @@ class RetrievalTogether:
     async def retrieve(self, queries: Sequence[RetrieveQuery]) -> list[Candidates]:
         return await self._retrieve(queries)
 
-    async def similar(
-        self,
-        item_ids: Sequence[str],
-        n: int,
-        filter: Filter | None = None,
-        exclude: Sequence[str] = (),
-        catalogue: int = 0,
-    ) -> Candidates:
-        return await self._port.similar(item_ids, n, filter, exclude, catalogue)
+    async def similar(self, query: SimilarQuery) -> Candidates:
+        return await self._port.similar(query)
 
-    async def trending(
-        self, n: int, user: UserState | None = None, filter: Filter | None = None, exclude: Sequence[str] = ()
-    ) -> Candidates:
-        return await self._port.trending(n, user, filter, exclude)
+    async def trending(self, query: TrendingQuery) -> Candidates:
+        return await self._port.trending(query)
 
     async def ready(self) -> Readiness:
         return await self._port.ready()

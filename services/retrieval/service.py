@@ -26,10 +26,10 @@ from winnow.catalogue import Catalogue, Mask, Rows
 from winnow.directions import packed
 from winnow.errors import FailedPrecondition, InvalidArgument, NotFound, WinnowError
 from winnow.filters import Filter
-from winnow.ports import RetrieveQuery
+from winnow.ports import RetrieveQuery, SimilarQuery, TrendingQuery
 from winnow.requests import Readiness
 from winnow.serving.telemetry import POPULARITY_ACTS
-from winnow.types import Candidates, Floats, UserState
+from winnow.types import Candidates, Floats
 from winnow.worker import Upkeep, Worker
 
 Absorb = Callable[[Rows], None]
@@ -92,39 +92,31 @@ class RetrievalService:
         asks = [self._ask(query) for query in queries]
         return await self._worker.run(self._retrieve, model, asks) if asks else []
 
-    async def similar(
-        self,
-        item_ids: Sequence[str],
-        n: int,
-        filter: Filter | None = None,
-        exclude: Sequence[str] = (),
-        catalogue: int = 0,
-    ) -> Candidates:
+    async def similar(self, query: SimilarQuery) -> Candidates:
         model = self._serving()
-        if catalogue > self._catalogue.watermark:
+        if query.catalogue > self._catalogue.watermark:
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEHIND_S):
-                    await self._catalogue.reach(catalogue)
-        rows = self._catalogue.rows(item_ids)
+                    await self._catalogue.reach(query.catalogue)
+        rows = self._catalogue.rows(query.item_ids)
         if not len(rows):
             raise InvalidArgument("name at least one item", field="item_ids")
         if (rows < 0).any():
             place = int(np.argmin(rows))
-            raise NotFound(f"no item {item_ids[place]!r}", field=f"item_ids[{place}]")
+            raise NotFound(f"no item {query.item_ids[place]!r}", field=f"item_ids[{place}]")
         if rows.max() >= model.size:
             await self.settled()
         elif model.outdated(rows):
             with suppress(TimeoutError):
                 async with asyncio.timeout(OUTDATED_S):
                     await self.settled()
-        ask = self._ask(RetrieveQuery(NOBODY, n, filter=filter, exclude=(*exclude, *item_ids)))
+        without = (*query.exclude, *query.item_ids)
+        ask = self._ask(RetrieveQuery(NOBODY, query.n, filter=query.filter, exclude=without))
         return await self._worker.run(self._similar, model, ask, rows)
 
-    async def trending(
-        self, n: int, user: UserState | None = None, filter: Filter | None = None, exclude: Sequence[str] = ()
-    ) -> Candidates:
+    async def trending(self, query: TrendingQuery) -> Candidates:
         model = self._serving()
-        ask = self._ask(RetrieveQuery(user or NOBODY, n, filter=filter, exclude=tuple(exclude)))
+        ask = self._ask(RetrieveQuery(query.user or NOBODY, query.n, filter=query.filter, exclude=query.exclude))
         return await self._worker.run(self._trending, model, ask)
 
     async def ready(self) -> Readiness:

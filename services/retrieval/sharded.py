@@ -17,12 +17,11 @@ from services.retrieval.ask import Found
 from services.retrieval.merge import Blend, merge
 from winnow.catalogue import Rows
 from winnow.errors import Unavailable, WinnowError
-from winnow.filters import Filter
 from winnow.guarded import Guarded
 from winnow.pipeline import Run, remaining_s
-from winnow.ports import Retrieval, RetrieveQuery
+from winnow.ports import Retrieval, RetrieveQuery, SimilarQuery, TrendingQuery
 from winnow.requests import Readiness
-from winnow.types import Candidates, Directions, Floats, Strings, UserState
+from winnow.types import Candidates, Directions, Floats, Strings
 
 T = TypeVar("T")
 Blends = Callable[[Sequence[str]], Sequence[Blend]]
@@ -50,22 +49,13 @@ class ShardedRetrieval:
             for n, query in enumerate(queries)
         ]
 
-    async def similar(
-        self,
-        item_ids: Sequence[str],
-        n: int,
-        filter: Filter | None = None,
-        exclude: Sequence[str] = (),
-        catalogue: int = 0,
-    ) -> Candidates:
-        found, lost = await self._scatter(lambda shard: shard.similar(item_ids, n, filter, exclude, catalogue))
-        return gathered(found, self._last_resort, n, lost)
+    async def similar(self, query: SimilarQuery) -> Candidates:
+        found, lost = await self._scatter(lambda shard: shard.similar(query))
+        return gathered(found, self._last_resort, query.n, lost)
 
-    async def trending(
-        self, n: int, user: UserState | None = None, filter: Filter | None = None, exclude: Sequence[str] = ()
-    ) -> Candidates:
-        found, lost = await self._scatter(lambda shard: shard.trending(n, user, filter, exclude))
-        return gathered(found, self._last_resort, n, lost)
+    async def trending(self, query: TrendingQuery) -> Candidates:
+        found, lost = await self._scatter(lambda shard: shard.trending(query))
+        return gathered(found, self._last_resort, query.n, lost)
 
     async def ready(self) -> Readiness:
         """Once every part was; from then on as long as one is."""

@@ -31,7 +31,7 @@ from winnow.artifacts import TOGETHER, Bundle, file_hashes
 from winnow.catalogue import Catalogue
 from winnow.errors import InvalidArgument, NotFound
 from winnow.features import Ints
-from winnow.ports import RetrieveQuery
+from winnow.ports import RetrieveQuery, SimilarQuery
 from winnow.types import History, Item, Person, UserState, strings
 
 FEW: Mapping[str, Any] = {"dim": 16, "epochs": 20, "lr": 0.02, "warmup_steps": 0, "held": 0}
@@ -225,7 +225,7 @@ async def test_serving_answers_people_without_a_history_and_knows_new_items(
     assert set(found[0].item_ids) == {*dataset.item_ids, new.item_id}
     assert np.isfinite(found[0].scores).all()
     assert np.isfinite(found[1].scores).all()
-    similar = await retrieval.similar([new.item_id, "i3"], 5)
+    similar = await retrieval.similar(SimilarQuery((new.item_id, "i3"), 5))
     assert len(similar) == 5
 
 

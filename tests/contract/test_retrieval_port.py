@@ -22,7 +22,7 @@ from tests.wirings import over_grpc
 from winnow.directions import unpacked
 from winnow.errors import InvalidArgument, NotFound
 from winnow.filters import All, Any, Filter, Not, Op, Term, holds
-from winnow.ports import Retrieval, RetrieveQuery
+from winnow.ports import Retrieval, RetrieveQuery, SimilarQuery, TrendingQuery
 from winnow.requests import SimilarRequest
 from winnow.seen import fingerprints
 from winnow.types import Candidates, Context, Item, UserState, strings
@@ -221,8 +221,8 @@ async def test_a_filter_may_leave_nothing(opened: Callable[[], Opened], shop: Sh
     async with opened() as port:
         [found] = await port.retrieve([RetrieveQuery(people(shop)[0], 20, filter=nothing, query="comedy")])
         assert len(found) == 0
-        assert len(await port.similar(["i1"], 5, nothing)) == 0
-        assert len(await port.trending(5, None, nothing)) == 0
+        assert len(await port.similar(SimilarQuery(("i1",), 5, nothing))) == 0
+        assert len(await port.trending(TrendingQuery(5, None, nothing))) == 0
 
 
 async def test_no_query_is_no_answer(opened: Callable[[], Opened]) -> None:
@@ -242,8 +242,8 @@ async def test_similar_items_fit_and_are_not_the_item_itself(opened: Callable[[]
     red = Term("attributes.colour", Op.IN, ("red",))
     allowed = {i.item_id for i in shelf(shop) if i.available and holds(red, i)} - {"i3", "i6", "i9"}
     async with opened() as port:
-        check(await port.similar(["i3", "i6"], 200, red, ["i9"]), 200, allowed)
-        one, other = await port.similar(["i3"], 10), await port.similar(["i4"], 10)
+        check(await port.similar(SimilarQuery(("i3", "i6"), 200, red, ("i9",))), 200, allowed)
+        one, other = [await port.similar(SimilarQuery((item_id,), 10)) for item_id in ("i3", "i4")]
     assert one.item_ids.tolist() != other.item_ids.tolist()
 
 
@@ -265,10 +265,10 @@ async def test_pages_of_similar_items_are_of_one_list(opened: Callable[[], Opene
 async def test_similar_to_an_unknown_item_is_not_found_and_says_which(opened: Callable[[], Opened]) -> None:
     async with opened() as port:
         with pytest.raises(NotFound) as missing:
-            await port.similar(["i3", "nobody made this"], 10)
+            await port.similar(SimilarQuery(("i3", "nobody made this"), 10))
         assert missing.value.field == "item_ids[1]"
         with pytest.raises(InvalidArgument):
-            await port.similar([], 10)
+            await port.similar(SimilarQuery((), 10))
 
 
 async def test_trending_is_the_most_acted_on_first_without_what_one_has_seen(
@@ -276,7 +276,7 @@ async def test_trending_is_the_most_acted_on_first_without_what_one_has_seen(
 ) -> None:
     user = make_user("u1", [f"i{n}" for n in range(1, 60)])
     async with opened() as port:
-        everyone, theirs = await port.trending(40), await port.trending(200, user)
+        everyone, theirs = await port.trending(TrendingQuery(40)), await port.trending(TrendingQuery(200, user))
     check(everyone, 40, {item.item_id for item in shelf(shop) if item.available})
     check(theirs, 200, {i.item_id for i in shelf(shop) if i.available and i.item_id not in set(user.seen)})
     recent = everyone.scores[:, SOURCES.index("trending")]

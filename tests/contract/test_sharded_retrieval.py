@@ -23,11 +23,11 @@ from tests.retrievals import Shop, put
 from tests.wirings import over_grpc
 from winnow.errors import InvalidArgument, NotFound, Unavailable
 from winnow.filters import Filter, Not, Op, Term
-from winnow.ports import Retrieval, RetrieveQuery
+from winnow.ports import Retrieval, RetrieveQuery, SimilarQuery, TrendingQuery
 from winnow.requests import Readiness
 from winnow.serving.connect import connect
 from winnow.serving.serve import serve_grpc
-from winnow.types import Candidates, Directions, UserState
+from winnow.types import Candidates, Directions
 from winnow.wire import retrieval as wire
 
 PARTS = 3
@@ -157,14 +157,14 @@ async def test_parts_answer_over_grpc_as_they_do_near(world: World) -> None:
             assert one.item_ids.tolist() == other.item_ids.tolist()
             assert one.sources.tolist() == other.sources.tolist()
         assert (await there.ready()).ready
-        beside = await there.similar(["i3", "i6"], 150)
-        most = await there.trending(150)
+        beside = await there.similar(SimilarQuery(("i3", "i6"), 150))
+        most = await there.trending(TrendingQuery(150))
         with pytest.raises(NotFound):
-            await there.similar(["nobody made this"], 3)
+            await there.similar(SimilarQuery(("nobody made this",), 3))
         with pytest.raises(InvalidArgument):
             await there.retrieve([RetrieveQuery(make_user("u1"), 0)])
     assert set(beside.item_ids) == {f"i{n}" for n in range(150)} - {"i3", "i6"}
-    whole = await world.whole.similar(["i3", "i6"], 20)
+    whole = await world.whole.similar(SimilarQuery(("i3", "i6"), 20))
     assert near(whole) == [item_id for item_id in beside.item_ids if item_id in set(near(whole))]
     recent = most.scores[:, SOURCES.index("trending")]
     assert len(most) == 150
@@ -218,19 +218,10 @@ class Lost:
         await asyncio.sleep(self.wait_s)
         raise Unavailable("gone")
 
-    async def similar(
-        self,
-        item_ids: Sequence[str],
-        n: int,
-        filter: Filter | None = None,
-        exclude: Sequence[str] = (),
-        catalogue: int = 0,
-    ) -> Candidates:
+    async def similar(self, query: SimilarQuery) -> Candidates:
         raise Unavailable("gone")
 
-    async def trending(
-        self, n: int, user: UserState | None = None, filter: Filter | None = None, exclude: Sequence[str] = ()
-    ) -> Candidates:
+    async def trending(self, query: TrendingQuery) -> Candidates:
         raise Unavailable("gone")
 
     async def ready(self) -> Readiness:
@@ -287,9 +278,9 @@ async def test_an_item_that_changes_its_category_changes_its_part(shop: Shop) ->
         for part, catalogue in zip(world.parts, world.catalogues, strict=True):
             put(part, catalogue, moved)
             await part.settled()
-        found = [await part.trending(150) for part in world.parts]
+        found = [await part.trending(TrendingQuery(150)) for part in world.parts]
         assert ["i8" in one.item_ids for one in found] == homes
-        near = [(await part.similar(["i7"], 150)).item_ids for part in world.parts]
+        near = [(await part.similar(SimilarQuery(("i7",), 150))).item_ids for part in world.parts]
         assert ["i8" in ids for ids in near] == homes
         assert sum(len(one) for one in found) == 150
 

@@ -8,11 +8,11 @@ from typing import Any
 import grpc.aio
 
 from winnow.filters import MAX_DEPTH, Filter
-from winnow.ports import Retrieval, RetrieveQuery
+from winnow.ports import Retrieval, RetrieveQuery, SimilarQuery, TrendingQuery
 from winnow.requests import Readiness
 from winnow.serving.calls import Caller
 from winnow.serving.serve import Registration
-from winnow.types import Candidates, UserState
+from winnow.types import Candidates
 from winnow.v1 import retrieval_pb2 as pb
 from winnow.v1 import retrieval_pb2_grpc as rpc
 from winnow.v1 import types_pb2
@@ -47,6 +47,44 @@ def query_of(message: pb.RetrieveQuery) -> RetrieveQuery:
     )
 
 
+def similar_to(query: SimilarQuery) -> pb.SimilarCandidatesRequest:
+    return pb.SimilarCandidatesRequest(
+        item_ids=query.item_ids,
+        n=query.n,
+        filter=wire.filter_to(query.filter),
+        exclude=query.exclude,
+        catalogue=query.catalogue,
+    )
+
+
+def similar_of(message: pb.SimilarCandidatesRequest) -> SimilarQuery:
+    return SimilarQuery(
+        item_ids=tuple(message.item_ids),
+        n=message.n,
+        filter=filter_in(message),
+        exclude=tuple(message.exclude),
+        catalogue=message.catalogue,
+    )
+
+
+def trending_to(query: TrendingQuery) -> pb.TrendingCandidatesRequest:
+    return pb.TrendingCandidatesRequest(
+        n=query.n,
+        user=None if query.user is None else wire.user_to(query.user),
+        filter=wire.filter_to(query.filter),
+        exclude=query.exclude,
+    )
+
+
+def trending_of(message: pb.TrendingCandidatesRequest) -> TrendingQuery:
+    return TrendingQuery(
+        n=message.n,
+        user=wire.user_of(message.user) if message.HasField("user") else None,
+        filter=filter_in(message),
+        exclude=tuple(message.exclude),
+    )
+
+
 def filter_in(
     message: pb.RetrieveQuery | pb.SimilarCandidatesRequest | pb.TrendingCandidatesRequest,
 ) -> Filter | None:
@@ -62,14 +100,10 @@ class RetrievalServicer(rpc.RetrievalServiceServicer):
         return pb.RetrieveResponse(candidates=[wire.candidates_to(candidates) for candidates in found])
 
     async def Similar(self, request: pb.SimilarCandidatesRequest, context: Any) -> types_pb2.Candidates:
-        ids, exclude = tuple(request.item_ids), tuple(request.exclude)
-        found = await self._port.similar(ids, request.n, filter_in(request), exclude, request.catalogue)
-        return wire.candidates_to(found)
+        return wire.candidates_to(await self._port.similar(similar_of(request)))
 
     async def Trending(self, request: pb.TrendingCandidatesRequest, context: Any) -> types_pb2.Candidates:
-        user = wire.user_of(request.user) if request.HasField("user") else None
-        found = await self._port.trending(request.n, user, filter_in(request), tuple(request.exclude))
-        return wire.candidates_to(found)
+        return wire.candidates_to(await self._port.trending(trending_of(request)))
 
     async def Ready(self, request: types_pb2.ReadyRequest, context: Any) -> types_pb2.Readiness:
         return wire.readiness_to(await self._port.ready())
@@ -94,26 +128,11 @@ class RetrievalClient:
         request = pb.RetrieveRequest(queries=[query_to(query) for query in queries])
         return [wire.candidates_of(found) for found in (await self._call(self._stub.Retrieve, request)).candidates]
 
-    async def similar(
-        self,
-        item_ids: Sequence[str],
-        n: int,
-        filter: Filter | None = None,
-        exclude: Sequence[str] = (),
-        catalogue: int = 0,
-    ) -> Candidates:
-        request = pb.SimilarCandidatesRequest(
-            item_ids=item_ids, n=n, filter=wire.filter_to(filter), exclude=exclude, catalogue=catalogue
-        )
-        return wire.candidates_of(await self._call(self._stub.Similar, request))
+    async def similar(self, query: SimilarQuery) -> Candidates:
+        return wire.candidates_of(await self._call(self._stub.Similar, similar_to(query)))
 
-    async def trending(
-        self, n: int, user: UserState | None = None, filter: Filter | None = None, exclude: Sequence[str] = ()
-    ) -> Candidates:
-        request = pb.TrendingCandidatesRequest(
-            n=n, user=None if user is None else wire.user_to(user), filter=wire.filter_to(filter), exclude=exclude
-        )
-        return wire.candidates_of(await self._call(self._stub.Trending, request))
+    async def trending(self, query: TrendingQuery) -> Candidates:
+        return wire.candidates_of(await self._call(self._stub.Trending, trending_to(query)))
 
     async def ready(self) -> Readiness:
         return wire.readiness_of(await self._call(self._stub.Ready, types_pb2.ReadyRequest()))

@@ -12,7 +12,7 @@ from services.gateway import popular
 from services.gateway.popular import STRETCH, Popular
 from tests.gateways import Inner
 from winnow.catalogue import Catalogue
-from winnow.ports import RetrieveQuery
+from winnow.ports import RetrieveQuery, TrendingQuery
 from winnow.seen import fingerprints
 from winnow.types import Bits, Candidates, Item, Person, UserState, strings
 
@@ -27,7 +27,7 @@ class Trending(Inner):
         super().__init__()
         self.ids = ids
 
-    async def trending(self, n: int, *rest: object) -> Candidates:
+    async def trending(self, query: TrendingQuery) -> Candidates:
         return Candidates(
             strings(self.ids), np.ones(len(self.ids), np.uint32), np.zeros((len(self.ids), 1), "f4"), ("t",)
         )

@@ -23,7 +23,7 @@ from winnow.catalogue import Catalogue
 from winnow.errors import FailedPrecondition, NotFound, Unavailable
 from winnow.features import item_digest
 from winnow.filters import Op, Term
-from winnow.ports import RetrieveQuery
+from winnow.ports import RetrieveQuery, SimilarQuery, TrendingQuery
 from winnow.types import Candidates, Floats, Item, strings
 
 USER = make_user("u1", ["i3", "i5", "i8"])
@@ -39,7 +39,11 @@ async def test_before_its_first_bundle_it_is_not_ready_and_says_what_is_missing(
     with closing(building.build(Settings(), shop.catalogue())) as service:
         readiness = await service.ready()
         assert (readiness.ready, readiness.missing) == (False, ("retrieval bundle",))
-        for call in (service.retrieve([]), service.similar(["i1"], 3), service.trending(3)):
+        for call in (
+            service.retrieve([]),
+            service.similar(SimilarQuery(("i1",), 3)),
+            service.trending(TrendingQuery(3)),
+        ):
             with pytest.raises(FailedPrecondition):
                 await call
 
@@ -52,7 +56,7 @@ async def test_a_new_item_is_served_at_once_by_tower_and_text(shop: Shop) -> Non
         await service.settled()
         [everything] = await service.retrieve([RetrieveQuery(USER, 500)])
         [named] = await service.retrieve([RetrieveQuery(USER, 10, query="zanzibar")])
-        beside = await service.similar(["brand new"], 3)
+        beside = await service.similar(SimilarQuery(("brand new",), 3))
     place = everything.item_ids.tolist().index("brand new")
     assert {"tower", "fresh"} <= set(everything.sources_of(place))
     assert everything.scores[place, TOWER] != 0
@@ -64,7 +68,7 @@ async def test_an_item_asked_about_right_after_it_was_written_is_known(shop: Sho
     catalogue = shop.catalogue()
     with closing(shop.retrieve(catalogue)) as service:
         put(service, catalogue, replace(shop.items[8], item_id="just written"))
-        beside = await service.similar(["just written"], 3)
+        beside = await service.similar(SimilarQuery(("just written",), 3))
     assert len(beside) == 3
     assert beside.scores[:, TOWER].max() > 0.1  # an item without a vector is as near to one as to another
 
@@ -83,13 +87,13 @@ async def test_what_goes_with_a_changed_item_goes_with_what_it_is_now(
     with closing(shop.retrieve(catalogue)) as service:
         put(service, catalogue, changed)
         await service.settled()
-        settled = await service.similar(["i50"], 10)
+        settled = await service.similar(SimilarQuery(("i50",), 10))
         put(service, catalogue, shop.items[50])
         await service.settled()
-        before = await service.similar(["i50"], 10)
+        before = await service.similar(SimilarQuery(("i50",), 10))
         monkeypatch.setattr(Model, "encode", slowly)
         put(service, catalogue, changed)
-        at_once = await service.similar(["i50"], 10)
+        at_once = await service.similar(SimilarQuery(("i50",), 10))
     assert before.scores.tolist() != settled.scores.tolist()
     assert at_once.item_ids.tolist() == settled.item_ids.tolist()
     np.testing.assert_allclose(at_once.scores, settled.scores, atol=1e-6)
@@ -100,7 +104,7 @@ async def test_while_its_new_vector_cannot_be_had_a_changed_item_keeps_its_old_o
 ) -> None:
     catalogue = shop.catalogue()
     with closing(shop.retrieve(catalogue)) as service:
-        before = await service.similar(["i50"], 10)
+        before = await service.similar(SimilarQuery(("i50",), 10))
 
         def away(*_: object) -> Floats:
             raise Unavailable("the towers are away")
@@ -108,7 +112,7 @@ async def test_while_its_new_vector_cannot_be_had_a_changed_item_keeps_its_old_o
         monkeypatch.setattr(Model, "encode", away)
         put(service, catalogue, replace(shop.items[50], brand="brand7", categories=("War",)))
         async with asyncio.timeout(5):
-            after = await service.similar(["i50"], 10)
+            after = await service.similar(SimilarQuery(("i50",), 10))
     assert after.scores.tolist() == before.scores.tolist()
 
 
@@ -120,15 +124,15 @@ async def test_an_asker_who_knows_more_of_the_catalogue_is_waited_with_for_a_mom
     position = catalogue.watermark + 1
     with closing(shop.retrieve(catalogue)) as service:
         with pytest.raises(NotFound):
-            await service.similar(["later"], 3, catalogue=position)
+            await service.similar(SimilarQuery(("later",), 3, catalogue=position))
         monkeypatch.setattr("services.retrieval.service.BEHIND_S", 20.0)
-        asking = asyncio.create_task(service.similar(["later"], 3, catalogue=position))
+        asking = asyncio.create_task(service.similar(SimilarQuery(("later",), 3, catalogue=position)))
         await asyncio.sleep(0.01)
         assert not asking.done()
         put(service, catalogue, replace(shop.items[8], item_id="later"))
         catalogue.advance(position, complete=True)
         assert len(await asking) == 3
-        assert len(await service.similar(["later"], 3, catalogue=position)) == 3
+        assert len(await service.similar(SimilarQuery(("later",), 3, catalogue=position))) == 3
 
 
 async def test_queries_of_one_filter_share_its_rows_until_something_is_written(shop: Shop) -> None:

@@ -13,7 +13,7 @@ from winnow.errors import InvalidArgument
 from winnow.filters import All, Filter, Not, Op, Term
 from winnow.filters import Any as AnyOf
 from winnow.image_vectors import packed
-from winnow.ports import ExplainQuery, RankQuery, RetrieveQuery
+from winnow.ports import ExplainQuery, RankQuery, RetrieveQuery, SimilarQuery, TrendingQuery
 from winnow.requests import Answer, Recommended, RecommendRequest, SimilarRequest, TrendingRequest, Watermarks
 from winnow.tokens import token_of
 from winnow.types import (
@@ -187,6 +187,23 @@ def test_a_retrieval_query_survives_the_wire(query: RetrieveQuery) -> None:
     assert same(retrieval.query_of(retrieval.query_to(query)), query)
 
 
+exclusions = st.lists(ids, max_size=3).map(tuple)
+baskets = st.lists(ids, min_size=1, max_size=3).map(tuple)
+wanted = {"n": st.integers(1, 100), "filter": maybe_filters, "exclude": exclusions}
+
+
+@settings(max_examples=50)
+@given(st.builds(SimilarQuery, item_ids=baskets, catalogue=st.integers(0, 2**40), **wanted))
+def test_a_query_for_similar_items_survives_the_wire(query: SimilarQuery) -> None:
+    assert same(retrieval.similar_of(retrieval.similar_to(query)), query)
+
+
+@settings(max_examples=50)
+@given(st.builds(TrendingQuery, user=st.none() | users, **wanted))
+def test_a_query_for_trending_items_survives_the_wire(query: TrendingQuery) -> None:
+    assert same(retrieval.trending_of(retrieval.trending_to(query)), query)
+
+
 @settings(max_examples=50)
 @given(
     st.builds(
@@ -247,8 +264,7 @@ def test_an_explanation_query_survives_the_wire(
     assert same(explanation.query_of(explanation.query_to(query)), query)
 
 
-exclusions = st.lists(ids, max_size=3).map(tuple)
-sizes = {"n": st.integers(1, 100), "offset": st.integers(0, 400), "filter": maybe_filters, "exclude": exclusions}
+sizes = {"offset": st.integers(0, 400), **wanted}
 
 
 @settings(max_examples=50)
@@ -271,7 +287,7 @@ def test_a_recommendation_request_survives_the_wire(request: RecommendRequest) -
 
 
 @settings(max_examples=50)
-@given(st.builds(SimilarRequest, item_ids=st.lists(ids, min_size=1, max_size=3).map(tuple), **sizes))
+@given(st.builds(SimilarRequest, item_ids=baskets, **sizes))
 def test_a_similar_request_survives_the_wire(request: SimilarRequest) -> None:
     assert same(gateway.similar_of(gateway.similar_to(request)), request)
 
