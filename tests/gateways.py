@@ -25,6 +25,7 @@ class Inner:
         self.trouble: dict[str, Exception | float] = {}
         self.calls: list[str] = []
         self.ranked: list[RankQuery] = []
+        self.asked: list[SimilarQuery | TrendingQuery] = []
         self.is_ready = True
         self.rows: Sequence[int] = range(1, 11)  # what retrieval finds
         self.watermark = 7  # that states include
@@ -55,12 +56,14 @@ class Inner:
 
     async def similar(self, query: SimilarQuery) -> Candidates:
         await self._meet("retrieval")
+        self.asked.append(query)
         if "nothing" in query.item_ids:
             raise NotFound("no item 'nothing'", field="item_ids[0]")
         return candidates(range(query.n))
 
     async def trending(self, query: TrendingQuery) -> Candidates:
         await self._meet("retrieval")
+        self.asked.append(query)
         return candidates(range(min(query.n, len(ITEMS)) - 1, -1, -1))
 
     async def rank(self, queries: Sequence[RankQuery]) -> list[Predictions]:

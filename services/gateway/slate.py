@@ -120,7 +120,8 @@ def with_share(order: Rows, marked: Mask, share: float) -> Rows:
     if share <= 0.0 or not len(order):
         return order
     own = np.flatnonzero(marked[order])
-    latest = np.ceil(np.arange(1, len(own) + 1) / share - 1e-9) - 1
+    with np.errstate(over="ignore"):  # a share of next to nothing promises a place beyond every list
+        latest = np.ceil(np.arange(1, len(own) + 1) / share - 1e-9) - 1
     slots = np.minimum(own, latest).astype(np.int64)
     made = np.empty_like(order)
     taken = np.zeros(len(order), np.bool_)

@@ -10,7 +10,7 @@ import pytest
 
 from services.gateway.arrange import arrange
 from services.gateway.build import build
-from services.gateway.recommender import Gateway
+from services.gateway.recommender import LIST, Gateway
 from services.gateway.settings import Settings
 from tests.gateways import ITEMS, Inner, gateway_over
 from tests.wirings import over_grpc
@@ -18,6 +18,7 @@ from winnow.catalogue import Catalogue
 from winnow.decisions import Decision
 from winnow.errors import DeadlineExceeded, InvalidArgument, NotFound, ResourceExhausted, Unavailable, WinnowError
 from winnow.filters import Op, Term
+from winnow.ports import SimilarQuery, TrendingQuery
 from winnow.requests import Answer, RecommendRequest, SimilarRequest, TrendingRequest, Watermarks
 from winnow.tokens import token_of
 from winnow.types import EARLIEST, Event, EventType, Item, Person, Receipt
@@ -138,6 +139,24 @@ async def test_an_unknown_item_has_nothing_similar(trouble: dict[str, Exception 
     with pytest.raises(NotFound) as refused:
         await gateway_over(inner).similar(SimilarRequest(("nothing",)))
     assert refused.value.field == "item_ids[0]"
+
+
+async def test_retrieval_learns_what_its_answer_must_know_and_whom_it_is_for() -> None:
+    inner = Inner()
+    gateway, even = gateway_over(inner), Term("categories", Op.IN, ("even",))
+    await gateway.similar(SimilarRequest(("i1",), n=3, filter=even, exclude=("i2",)))
+    await gateway.trending(TrendingRequest(3, person=Person("c"), filter=even, exclude=("i2",)))
+    await gateway.trending(TrendingRequest(3))
+    similar, trending, everyones = inner.asked
+    assert isinstance(similar, SimilarQuery)
+    assert (similar.item_ids, similar.catalogue) == (("i1",), len(ITEMS))
+    assert isinstance(trending, TrendingQuery)
+    assert trending.user is not None
+    assert trending.user.person == Person("c")
+    for query in (similar, trending):
+        assert (query.n, query.filter, query.exclude) == (LIST, even, ("i2",))
+    assert isinstance(everyones, TrendingQuery)
+    assert (everyones.user, everyones.filter, everyones.exclude) == (None, None, ())
 
 
 async def test_without_retrieval_similar_items_are_popular_ones_but_never_the_item_itself() -> None:
