@@ -61,6 +61,7 @@ def source(place: Path, options: Sequence[str] = ()) -> Source:
         events=lambda: (as_events(frame, name) for frame in read(found["events"], plans["events"])),
         items=lambda: read(found["items"], plans.get("items", {})),
         users=lambda: read(found["users"], plans.get("users", {})),
+        origin=str(place.resolve()),
     )
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from cli import demo
@@ -72,6 +73,18 @@ def test_promote_prints_a_table_for_people(home: Path) -> None:
     shown = CliRunner().invoke(app, ["promote", "--home", str(home)])
     assert "winnow-retrieval" in shown.output
     assert "champion" in shown.output
+
+
+def test_a_home_gives_up_its_data_set_only_where_that_is_said(tmp_path: Path) -> None:
+    def ingested(data: str, *more: str) -> Result:
+        return CliRunner().invoke(app, ["ingest", "--data", data, "--home", str(tmp_path), "--json", *more])
+
+    assert ingested("generated:9,3,20").exit_code == 0
+    refused = ingested("generated:9,3,20,1")
+    assert isinstance(refused.exception, FailedPrecondition)
+    assert "holds the data set generated-9-3-20-0, not generated-9-3-20-1" in refused.exception.detail
+    assert json.loads(ingested("generated:9,3,20").stdout)["skipped"]
+    assert json.loads(ingested("generated:9,3,20,1", "--replace").stdout)["name"] == "generated-9-3-20-1"
 
 
 @pytest.mark.parametrize(
