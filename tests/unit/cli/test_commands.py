@@ -152,6 +152,19 @@ def test_an_address_that_is_none_is_refused_before_any_work(
     assert [file.name for file in tmp_path.iterdir()] == [DATASET]
 
 
+def test_a_variable_that_nothing_reads_is_told_of_beside_the_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["winnow", "ingest", "--help"])
+    monkeypatch.setenv("WINNOW_INDXE", "flat")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    assert not ended.value.code
+    assert "WINNOW_INDXE is set, and nothing reads it; did you mean WINNOW_INDEX?" in printed.err
+    assert "--replace" in printed.out
+
+
 def test_a_home_with_live_events_alone_is_served(tmp_path: Path) -> None:
     assert not holds_data(tmp_path)
     with held(events_folder(tmp_path)):
