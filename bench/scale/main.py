@@ -142,6 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         measure(scale, chosen)
     except (KeyboardInterrupt, SystemExit) as stopped:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed once more, it would cut the writing short
         scale.wrong.append("stopped before its end")
         left = f"the worlds that were made stay in {ROOT}"
         if scale.figures.values:
