@@ -164,6 +164,7 @@ walls: setup
 generated: setup
 	@$(PYTHON) scripts/proto.py --check
 	@$(PYTHON) -m scripts.dashboards --check
+	@$(PYTHON) -m scripts.variables --check
 	@echo "generated: current"
 
 $(PYTHON):

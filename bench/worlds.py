@@ -80,7 +80,7 @@ def made(name: str, home: Path, say: Say) -> dict[str, object]:
     from training.split import split
     from winnow.registry import MlflowRegistry
 
-    summary = ingest(WORLDS[name], home)
+    summary = ingest(WORLDS[name], home, replace=True)
     say(f"{name}: {summary.items:,} items, {summary.events:,} events")
     dataset = load(home)
     parts = split(dataset, "serve")

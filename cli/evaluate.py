@@ -53,7 +53,7 @@ def evaluate(
     check_preset(preset)
     beside = named_models(models)
     with bars(disable=as_json) as progress:
-        summary = ingested(data, evaluation_home(data), progress)
+        summary = ingested(data, evaluation_home(data), progress, replace=True)
         asking = Asking(evaluation_home(data), summary.digest, preset, people, beside)
         if ablate is not None:
             name = f"{summary.name} {ablate.value}"

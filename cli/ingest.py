@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.progress import Progress
 
 from cli.audited import audited
@@ -17,16 +18,20 @@ if TYPE_CHECKING:
     from training.ingest import IngestSummary
 
 
-def ingest(data: Data = "ml-100k", home: HomeOption = None, as_json: AsJson = False) -> None:
+Replace = Annotated[bool, typer.Option("--replace", help="Give up another data set that the home holds.")]
+
+
+def ingest(data: Data = "ml-100k", home: HomeOption = None, replace: Replace = False, as_json: AsJson = False) -> None:
     """Read a data set into a home; bad rows go to reject files and are counted."""
     folder = home_of(data, home)
     with bars(disable=as_json) as progress:
-        summary = ingested(data, folder, progress)
+        summary = ingested(data, folder, progress, replace=replace)
     show(asdict(summary) | {"home": str(folder)}, facts(f"{folder}", described(summary)), as_json)
 
 
-def ingested(data: str, home: Path, progress: Progress) -> IngestSummary:
-    """What the home holds, after reading the data set unless it did already."""
+def ingested(data: str, home: Path, progress: Progress, *, replace: bool = False) -> IngestSummary:
+    """What the home holds, after reading the data set unless it did already. `replace` is for homes that a command keeps
+    for itself, too."""
     from training.ingest import ingest as read
 
     task = progress.add_task(f"reading {data}", total=None)
@@ -35,7 +40,7 @@ def ingested(data: str, home: Path, progress: Progress) -> IngestSummary:
         progress.update(task, description=f"reading {data}: {table} {done:,}", completed=done)
 
     with audited(home, "data.ingest", data=data) as act:
-        summary = read(data, home, rows)
+        summary = read(data, home, rows, replace=replace)
         act.told.update(events=summary.events, items=summary.items, skipped=summary.skipped)
     progress.update(task, total=1, completed=1, description=f"{summary.events:,} events, {summary.items:,} items")
     return summary

@@ -61,7 +61,7 @@ def played(
     from training.past import Past
     from training.replay import Month, asked_in, months, overall
 
-    summary = ingested(data, folder / "whole", progress)
+    summary = ingested(data, folder / "whole", progress, replace=True)
     past = Past(folder / "whole")
     chosen = months(past.whole, Month.named(first) if first else None, most)
     asked = {month: sampled(asked_in(past.whole, month), platforms.people, seed) for month in chosen}

@@ -33,10 +33,11 @@ from cli import (
     train_model,
     up,
 )
-from cli.console import err, failure
+from cli.console import err, failure, note
 from cli.turns import exit_of
 from winnow.errors import WinnowError
 from winnow.registry import prepare
+from winnow.variables import unread
 
 app = typer.Typer(
     name="winnow",
@@ -78,6 +79,8 @@ def main() -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait sleep: spinning starves a shared machine
     prepare()
+    for words in unread(os.environ):
+        note(f"warning: {words}")
     try:
         app()
     except WinnowError as error:

@@ -2,12 +2,13 @@
 
 Trials lie in the home (optimize.db) and in its MLflow; what is chosen is written to settings/MODEL.json of the home, which
 `winnow train MODEL --settings` reads. Stopped by Ctrl-C or killed, the same command goes on; its budget is that of all
-starts together.
+starts together, from the moment that each begins.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +29,20 @@ from winnow.home import DATASET
 from winnow.trial_log import TrialLog
 
 if TYPE_CHECKING:
-    from training.search import Chosen, Subject, Tried
+    from training.search import Chosen, SearchSettings, Subject, Tried
 
 TOWERS = "retrieval"
 
 ModelName = Annotated[str, typer.Argument(help="A model of the catalogue, or retrieval: the two towers.")]
-Minutes = Annotated[float, typer.Option("--minutes", min=0, help="Of trials, all starts together; 0: no limit.")]
+Minutes = Annotated[
+    float,
+    typer.Option(
+        "--minutes",
+        min=0,
+        help="By the clock, loading the data and the last comparison too, all starts together; one trial always runs. "
+        "0: no limit.",
+    ),
+]
 Trials = Annotated[int, typer.Option("--trials", min=0, help="At most, all starts together; 0: no limit.")]
 Metric = Annotated[str, typer.Option("--metric", help="ndcg@10, ndcg@20, hr@10 or hr@20 of the validation part.")]
 
@@ -52,10 +61,11 @@ def optimize(
     as_json: AsJson = False,
 ) -> None:
     """Search a model's settings within a budget; compare the best with the default on acts that no trial saw."""
+    began = time.monotonic()
     from training.search import SearchSettings, search
 
     place = home_of(data, home)
-    settings = SearchSettings(minutes, trials, metric, seed)
+    settings = SearchSettings(minutes, trials, metric, seed, began)
     if not (minutes or trials):
         raise typer.BadParameter("give minutes, trials or both", param_hint="--minutes")
     if not (place / DATASET).is_file():
@@ -64,7 +74,7 @@ def optimize(
         subject = subject_of(model, place, preset, seed, people)
         log = TrialLog(mlflow or registry_uri(place), place / "state" / "bundles")
         log.begin(f"{model} {metric} {seed}")
-        report = Report(log, metric, progress, minutes, trials)
+        report = Report(log, metric, progress, settings)
         chosen = search(subject, place / "optimize.db", settings, report.told)
         log.end(chosen.params, {f"held_out_{k}": v.value for k, v in chosen.best.items()})
     document = written(place, model, subject, settings.metric, seed, chosen)
@@ -96,11 +106,14 @@ def subject_of(model: str, home: Path, preset: str, seed: int, people: int) -> S
 class Report:
     """Tells of trials as they end: to MLflow, and on a bar."""
 
-    def __init__(self, log: TrialLog, metric: str, progress: Progress, minutes: float, trials: int) -> None:
+    def __init__(self, log: TrialLog, metric: str, progress: Progress, budget: SearchSettings) -> None:
         self._log, self._metric, self._progress = log, metric, progress
         self._best = float("-inf")
-        self._by_time = bool(minutes)
-        self._bar = progress.add_task("trials", total=minutes * 60 if minutes else trials)
+        self._by_time = bool(budget.minutes)
+        total = budget.minutes * 60 if self._by_time else budget.trials
+        self._bar = progress.add_task("trials", total=total)
+        if self._by_time:
+            progress.update(self._bar, completed=time.monotonic() - budget.began)
 
     def told(self, tried: Tried) -> None:
         self._log.trial(f"trial {tried.number}", tried.params, tried.metrics, tried.words)

@@ -95,7 +95,7 @@ def played(
     from training.past import Past
     from training.replay import Month, months, overall
 
-    summary = ingested(data, folder / "whole", progress)
+    summary = ingested(data, folder / "whole", progress, replace=True)
     past = Past(folder / "whole")
     chosen = months(past.whole, Month.named(first) if first else None, most)
     run = Run(past, folder, summary.digest, preset, seed, chosen[0])

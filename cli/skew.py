@@ -97,7 +97,7 @@ def played(
     from training.past import Past
     from training.replay import Month, months
 
-    summary = ingested(data, folder / "whole", progress)
+    summary = ingested(data, folder / "whole", progress, replace=True)
     past, log = Past(folder / "whole"), Log(folder / "whole")
     [month] = months(past.whole, Month.named(first) if first else None, 1)
     models = replay.Run(past, folder, summary.digest, preset, seed, month).trained(

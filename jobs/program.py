@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from winnow.errors import InvalidArgument, WinnowError
+from winnow.variables import unread
 
 NUMBER = re.compile(r"\d+(\.\d*)?")
 BROKER = re.compile(r"[\w.-]+:\d+|\[[0-9a-fA-F:]+\]:\d+")
@@ -22,10 +24,12 @@ WRONG, MISUSED, INTERRUPTED = 1, 2, 130
 
 
 def talkative() -> None:
-    """Progress on stderr."""
+    """Progress on stderr; first what of the environment nobody reads."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("py4j").setLevel(logging.WARNING)
     logging.getLogger("kafka").setLevel(logging.WARNING)
+    for words in unread(os.environ):
+        logging.getLogger(__name__).warning("%s", words)
 
 
 def ended(main: Callable[[], int]) -> NoReturn:

@@ -1,7 +1,8 @@
 """A data set becomes a home: canonical Parquet in the log's folders, rejects beside them, `dataset.json` last.
 
-Running it again does nothing while the source is the same. Everything is written into a folder of its own and moved
-into place at the end, so an interrupted run leaves the home as it was.
+Running it again does nothing while the source is the same, and brings in what changed in it since; another data set takes
+its place only where the caller says so. Everything is written into a folder of its own and moved into place at the end,
+so an interrupted run leaves the home as it was.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ Prints = npt.NDArray[np.uint64]
 class IngestSummary:
     """What a home holds. `rejected` counts bad rows (listed in rejects/), `left_out` rows omitted on purpose, by reason;
     `bare_items` are items that only events name; of `repeated_items` rows with an id that came before, the last row of
-    the id counts. `skipped`: the home already held this."""
+    the id counts. `skipped`: the home already held this. `origin` is the folder that it came from, where it was one."""
 
     name: str
     clock: str
@@ -60,34 +61,39 @@ class IngestSummary:
     seconds: float
     repeated_items: int = 0
     skipped: bool = False
+    origin: str = ""
 
 
 def quiet(table: str, rows: int) -> None:
     """The progress of a run that nobody watches."""
 
 
-def ingest(source: str, home: Path, progress: Progress = quiet, columns: Sequence[str] = ()) -> IngestSummary:
+def ingest(
+    source: str, home: Path, progress: Progress = quiet, columns: Sequence[str] = (), *, replace: bool = False
+) -> IngestSummary:
     """Make `home` hold the data set `source`: a known name, or the path of a folder (`columns` add to its map)."""
-    return ingest_source(open_source(source, columns), home, progress)
+    return ingest_source(open_source(source, columns), home, progress, replace=replace)
 
 
-def ingest_source(source: Source, home: Path, progress: Progress = quiet) -> IngestSummary:
+def ingest_source(source: Source, home: Path, progress: Progress = quiet, *, replace: bool = False) -> IngestSummary:
     """NotFound: the set is absent. InvalidArgument: nothing of a file can be used. FailedPrecondition: the home holds
-    live events, which a new import would renumber."""
-    if (known := already(source, home)) is not None:
+    another set, which only `replace` gives up, or live events, which a new import would renumber."""
+    if (known := already(source, home, replace)) is not None:
         return known
     with held(events_folder(home)), held(items_folder(home)):
-        if (known := already(source, home)) is not None:  # another run has just ended
+        if (known := already(source, home, replace)) is not None:  # another run has just ended
             return known
         return imported(source, home, progress)
 
 
-def already(source: Source, home: Path) -> IngestSummary | None:
+def already(source: Source, home: Path, replace: bool) -> IngestSummary | None:
     """The home's summary where it holds this very source; FailedPrecondition where it may not hold another."""
     known = summary_of(home)
     if known is not None and known.digest == source.digest:
         return known
-    refuse_live(home)
+    refuse_live(known, source, home)
+    if known is not None and not replace:
+        refuse_another(known, source, home)
     return None
 
 
@@ -116,11 +122,23 @@ def summary_of(home: Path) -> IngestSummary | None:
     return IngestSummary(**{**document, "skipped": True})
 
 
-def refuse_live(home: Path) -> None:
+def refuse_live(known: IngestSummary | None, source: Source, home: Path) -> None:
     if any((home / "log").glob("*/live-*.log")):
-        raise FailedPrecondition(
-            f"{os.path.relpath(home)} holds another data set and live events on top of it; choose a new home"
-        )
+        there = f"the data set {known.name} and live events on top of it" if known else "live events"
+        asked = f"new content of {source.name}" if known and known.name == source.name else source.name
+        raise FailedPrecondition(f"{os.path.relpath(home)} holds {there}; {asked} needs another --home")
+
+
+def refuse_another(known: IngestSummary, source: Source, home: Path) -> None:
+    """Older homes do not say which folder they were read from: there the name alone tells."""
+    moved = known.origin and source.origin and known.origin != source.origin
+    if known.name == source.name and not moved:
+        return
+    there, asked = ((f"{one.name} from {one.origin}" if moved else one.name) for one in (known, source))
+    raise FailedPrecondition(
+        f"{os.path.relpath(home)} holds the data set {there}, not {asked}; choose another --home, or give up what it holds "
+        "with winnow ingest --replace"
+    )
 
 
 def written(source: Source, staging: Path, started: float, progress: Progress) -> IngestSummary:
@@ -149,6 +167,7 @@ def written(source: Source, staging: Path, started: float, progress: Progress) -
         bare_items=bare.num_rows,
         seconds=round(time.monotonic() - started, 2),
         repeated_items=items.rows - len(items.ids),
+        origin=source.origin,
     )
 
 

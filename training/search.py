@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -28,6 +28,7 @@ Params = Mapping[str, Any]
 METRICS = ("ndcg@10", "ndcg@20", "hr@10", "hr@20")
 STARTUP_TRIALS = 8  # at random, before the estimator says anything
 SQLITE_WAIT_S = 30
+SPENT = "spent_s"  # of a study: what its starts took by the clock, until they last kept something
 
 
 class Subject(Protocol):
@@ -47,6 +48,11 @@ class Subject(Protocol):
     @property
     def defaults(self) -> Params: ...
 
+    @property
+    def refits(self) -> int:
+        """Fits that the last comparison needs after the trials."""
+        ...
+
     def columns(self, params: Params, part: Part) -> Columns:
         """Fit with these settings on what lies before the part, and measure each of its questions. FloatingPointError,
         ValueError, MemoryError: these settings do not work."""
@@ -55,13 +61,14 @@ class Subject(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
-    """`minutes` of work and `trials` at most (0: without a limit), all starts together and those that did not work, too;
-    `metric` is what counts."""
+    """`minutes` by the clock and `trials` at most (0: without a limit), all starts together and those that did not work,
+    too; `metric` is what counts. `began` is when this start did (`time.monotonic`): loading the data counts."""
 
     minutes: float = 30.0
     trials: int = 0
     metric: str = "ndcg@10"
     seed: int = 0
+    began: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +107,14 @@ def search(subject: Subject, file: Path, settings: SearchSettings, told: Listene
     if settings.metric not in METRICS:
         raise InvalidArgument(f"one of {', '.join(METRICS)}", field="metric")
     study = opened(subject, file, settings)
-    while within(study, settings):
+    began = settings.began - float(study.user_attrs.get(SPENT, sum(seconds(study))))  # as if all starts were one
+    while within(study, settings, subject.refits, time.monotonic() - began):
         trial = study.ask(dict(subject.space))
         told(tried(study, trial, subject, settings.metric))
-    return compared(subject, study, settings.metric)
+        study.set_user_attr(SPENT, time.monotonic() - began)
+    chosen = compared(subject, study, settings.metric)
+    study.set_user_attr(SPENT, time.monotonic() - began)
+    return chosen
 
 
 def opened(subject: Subject, file: Path, settings: SearchSettings) -> optuna.Study:
@@ -131,15 +142,20 @@ def opened(subject: Subject, file: Path, settings: SearchSettings) -> optuna.Stu
     return study
 
 
-def within(study: optuna.Study, settings: SearchSettings) -> bool:
-    """Whether another trial fits: one that would take as long as they usually do."""
-    known = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    if not known:
+def within(study: optuna.Study, settings: SearchSettings, refits: int, spent_s: float) -> bool:
+    """Whether another trial fits, and the comparison after it: each fit would take as long as they usually do."""
+    took = seconds(study)
+    if not took:
         return True
-    if settings.trials and len(known) >= settings.trials:
+    if settings.trials and len(took) >= settings.trials:
         return False
-    took = [float(trial.user_attrs["seconds"]) for trial in known]
-    return not settings.minutes or sum(took) + float(np.median(took)) <= settings.minutes * 60
+    return not settings.minutes or spent_s + (1 + refits) * float(np.median(took)) <= settings.minutes * 60
+
+
+def seconds(study: optuna.Study) -> list[float]:
+    """What each trial took that came to an end."""
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return [float(trial.user_attrs["seconds"]) for trial in ended]
 
 
 def tried(study: optuna.Study, trial: Trial, subject: Subject, metric: str) -> Tried:

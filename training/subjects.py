@@ -52,6 +52,10 @@ class ContractModel:
         model = make(self.name, seed=self.seed)
         return {name: getattr(model.settings, name) for name in self.space}
 
+    @property
+    def refits(self) -> int:
+        return 2  # the best and the default, on all that lies before the held-out part
+
     def columns(self, params: Params, part: Part) -> Columns:
         asked_part = self.parts.calibrate if part == "validation" else self.parts.test
         asked = questions(self.dataset, replace(self.parts, test=asked_part), self.people)
@@ -96,6 +100,10 @@ class TwoTowers:
     def defaults(self) -> Params:
         known = asdict(self.settings.sizes) | {"lr": self.settings.loop.lr, "windows": self.settings.windows}
         return {name: known[name] for name in self.space}
+
+    @property
+    def refits(self) -> int:
+        return 0  # one fit answers both parts
 
     def columns(self, params: Params, part: Part) -> Columns:
         name = repr(sorted(params.items()))

@@ -1,7 +1,8 @@
 """`make bench-scale`: generated worlds of more and more items, every step in a process of its own, into build/bench-scale.json.
 
-Ends with 1 when a cost grows worse than n log n, or when a step did not end as it should. The largest worlds take long
-and much memory: `--most` says how many events are worth it.
+Ends with 1 when a cost grows worse than n log n, or when a step did not end as it should, and with 130 after Ctrl-C. Of a run
+that is not whole the figures go into build/scale-incomplete.json, which nothing computes with, and the last whole run's stay. The
+largest worlds take long and much memory: `--most` says how many events are worth it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from training.data.generated import World
 from winnow.errors import Unavailable
 
 OUT = Path("build/bench-scale.json")
+INCOMPLETE = Path("build/scale-incomplete.json")  # no name that `make capacity` reads
 ROOT = Path("build/scale")
 PLOT = Path("docs/scaling.svg")
 GROWS_WITH = {
@@ -136,29 +138,52 @@ def step(what: str, folder: Path) -> dict[str, float]:
 def main(argv: Sequence[str] | None = None) -> int:
     chosen = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    console, began = Console(), time.monotonic()
-    scale = Scale(console)
+    scale, began = Scale(Console()), time.monotonic()
     try:
-        for world in worlds(chosen.most):
-            scale.world(world, chosen.steps)
-        if not chosen.no_memory:
-            for world in lopsided():
-                scale.world(world, ["ingest"][: len(chosen.steps)], of_the_ladder=False)
-    except KeyboardInterrupt:
-        console.print(f"stopped; nothing is written to {OUT}, and the worlds that were made stay in {ROOT}")
-        return 130
+        measure(scale, chosen)
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed once more, it would cut the writing short
+        scale.wrong.append("stopped before its end")
+        left = f"the worlds that were made stay in {ROOT}"
+        if scale.figures.values:
+            left = f"what was measured is in {keep(scale, INCOMPLETE, began)}, and {left}"
+        scale.console.print(f"stopped; {left}", highlight=False, soft_wrap=True)
+        return int(stopped.code or 0) if isinstance(stopped, SystemExit) else 130
     grown = scale.grown()
     summary(scale, grown)
-    scale.figures.put("scale.run.seconds", time.monotonic() - began)
-    scale.figures.save(OUT)
-    about = {**machine(), "date": time.strftime("%Y-%m-%d", time.gmtime()), "wrong": scale.wrong}
-    OUT.with_suffix(".machine.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    report(scale, grown)
-    if chosen.plot:
+    kept = keep(scale, INCOMPLETE if scale.wrong else OUT, began)
+    report(scale, grown, kept)
+    if chosen.plot and not scale.wrong:
         drawn(scale.points, GROWS_WITH, PLOT)
     if not chosen.keep:
         shutil.rmtree(ROOT, ignore_errors=True)
     return 1 if scale.wrong or not all(found.fine for found in grown.values()) else 0
+
+
+def measure(scale: Scale, chosen: argparse.Namespace) -> None:
+    """Every world that was asked for."""
+    for world in worlds(chosen.most):
+        scale.world(world, chosen.steps)
+    if not chosen.no_memory:
+        for world in lopsided():
+            scale.world(world, ["ingest"][: len(chosen.steps)], of_the_ladder=False)
+
+
+def keep(scale: Scale, file: Path, began: float) -> Path:
+    """Write the figures, and beside them on what they were measured and what was wrong. A whole run makes what an earlier
+    one left incomplete needless."""
+    scale.figures.put("scale.run.seconds", time.monotonic() - began)
+    about = {**machine(), "date": time.strftime("%Y-%m-%d", time.gmtime()), "wrong": scale.wrong}
+    scale.figures.save(file)
+    about_file(file).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    if file == OUT:
+        INCOMPLETE.unlink(missing_ok=True)
+        about_file(INCOMPLETE).unlink(missing_ok=True)
+    return file
+
+
+def about_file(figures: Path) -> Path:
+    return figures.with_suffix(".machine.json")
 
 
 def summary(scale: Scale, grown: dict[str, Growth]) -> None:
@@ -179,7 +204,7 @@ def summary(scale: Scale, grown: dict[str, Growth]) -> None:
             scale.figures.put(f"scale.memory.columns.{what}_mb", mb)
 
 
-def report(scale: Scale, grown: dict[str, Growth]) -> None:
+def report(scale: Scale, grown: dict[str, Growth], kept: Path) -> None:
     values = scale.figures.values
     shown = Table("step", "grows with", "exponent", "between the largest", "n log n would be", "", title_justify="left")
     for what, found in grown.items():
@@ -196,7 +221,11 @@ def report(scale: Scale, grown: dict[str, Growth]) -> None:
             scale.console.print(f"{name.removeprefix('scale.memory.')} (per million): {mb:,.0f} MB")
     for line in scale.wrong:
         scale.console.print(f"[red]wrong:[/] {line}")
-    scale.console.print(f"written: {OUT} and {OUT.with_suffix('.machine.json')}")
+    if kept == INCOMPLETE:
+        scale.console.print(
+            f"not whole, so {OUT} stays as it was, and make capacity does not use this run", soft_wrap=True
+        )
+    scale.console.print(f"written: {kept} and {about_file(kept)}", soft_wrap=True)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from cli.optimize import subject_of
 from cli.settings_file import read_settings
 from tests.homes import small_home
 from training.dataset import load
 from training.models.catalogue import CATALOGUE, kind_of, make, settings_of
+from training.search import Subject
 from training.split import split
 from training.subjects import TOWER_SPACE, ContractModel, TwoTowers, with_params
 from training.train_retrieval import PRESETS
@@ -93,3 +97,14 @@ def test_the_towers_take_what_a_search_may_vary() -> None:
     assert with_params(PRESETS["quick"], subject.defaults) == PRESETS["quick"]
     with pytest.raises(InvalidArgument, match="no such setting"):
         with_params(PRESETS["quick"], {"learning": 1})
+
+
+def test_loading_the_data_is_of_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(*asked: Any) -> Subject:
+        time.sleep(3)
+        return subject_of(*asked)
+
+    monkeypatch.setattr("cli.optimize.subject_of", slowly)
+    words = ["optimize", "ease", "--minutes", "0.05", "--trials", "3", "--json", "--home", str(small_home(tmp_path))]
+    searched = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert json.loads(searched.stdout)["trials"] == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ class Hill:
         default_factory=lambda: {"x": FloatDistribution(0.0, 1.0), "odd": IntDistribution(12, 14)}
     )
     defaults: Params = field(default_factory=lambda: {"x": 0.2, "odd": 12})
+    refits: int = 2
     stops_at: int = -1
     asked: list[tuple[Part, Params]] = field(default_factory=list)
 
@@ -36,7 +38,7 @@ class Hill:
             self.stops_at = -1
             raise KeyboardInterrupt
         self.asked.append((part, dict(params)))
-        if params["odd"] == 13:
+        if params.get("odd") == 13:
             raise FloatingPointError("the loss is nan")
         hard = np.random.default_rng(part == "validation").random(PEOPLE) / 10
         quality = 1.0 - (float(params["x"]) - 0.7) ** 2
@@ -80,6 +82,35 @@ def test_a_budget_in_minutes_is_that_of_all_starts_and_the_default_is_always_tri
     assert search(Hill(), file, SearchSettings(minutes=1e-9), told.append).trials == 1
     search(Hill(), file, SearchSettings(minutes=1e-9), told.append)
     assert len(told) == 1
+
+
+@dataclass
+class Slow(Hill):
+    """Takes a minute to fit, by a clock of its own."""
+
+    now_s: float = 1_000.0
+
+    def columns(self, params: Params, part: Part) -> Columns:
+        self.now_s += 60 if part == "validation" or self.refits else 0
+        return super().columns(params, part)
+
+
+@pytest.mark.parametrize(("refits", "trials", "more"), [(2, 4, 23), (0, 6, 19)])
+def test_loading_and_the_comparison_are_of_the_budget(
+    file: Path, monkeypatch: pytest.MonkeyPatch, refits: int, trials: int, more: float
+) -> None:
+    slow = Slow(refits=refits, space={"x": FloatDistribution(0.0, 1.0)})
+    monkeypatch.setattr("training.search.time", SimpleNamespace(monotonic=lambda: slow.now_s))
+
+    def started(minutes: float) -> int:
+        settings = SearchSettings(minutes, began=slow.now_s)
+        slow.now_s += 240  # to load the data
+        return search(slow, file, settings).trials
+
+    assert started(10) == trials
+    assert slow.now_s == 1_000 + 10 * 60
+    assert started(10) == trials, "nothing is left of it"
+    assert started(more) == trials + 1, "every start has loaded and compared"
 
 
 def test_other_data_or_another_metric_is_another_search(file: Path) -> None:

@@ -40,6 +40,7 @@ class Source:
     items: Frames
     users: Frames
     left_out: Counter[str] = field(default_factory=Counter)
+    origin: str = ""  # of a folder its path: two folders may have one name
 
 
 def one(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:

@@ -29,6 +29,7 @@ from winnow.serving.settings import ServingSettings, words_of
 from winnow.serving.signals import until_stopped
 from winnow.serving.telemetry import BUILD, configure_logging, serve_metrics
 from winnow.serving.trace_settings import TraceSettings, recorded
+from winnow.variables import unread
 
 if TYPE_CHECKING:
     from winnow.serving.http import RunningHttp
@@ -138,6 +139,8 @@ def start(about: str, settings: type[TraceSettings], build: Callable[[Any], Awai
     )
     arguments = parser.parse_args()
     configure_logging(arguments.log_level)
+    for words in unread(os.environ, settings.model_fields):
+        log.warning("%s", words)
     try:
         BUILD.labels(component=settings.__module__.split(".")[1], version=version("winnow")).set(1)
         serve_metrics(arguments.metrics_address)

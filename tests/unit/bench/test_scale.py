@@ -2,14 +2,22 @@
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from bench.capacity.figures import Measurements
 from bench.scale import main as scale
 from bench.scale import steps
 from bench.scale.growth import growth, per_million
@@ -17,7 +25,9 @@ from bench.scale.plot import drawn
 from bench.scale.steps import STEPS, Measured, clustered
 from bench.scale.worlds import LONG, name_of, named, worlds, written
 from training.data.generated import World
+from winnow.errors import NotFound
 
+ROOT = Path(__file__).resolve().parents[3]
 SIZES = [3e4, 1e5, 3e5, 1e6]
 TINY = World(items=300, people=60, events=3_000)
 
@@ -147,12 +157,12 @@ def test_a_second_world_of_as_many_items_counts_by_its_events_alone(
     assert len(served) == len(run.memory) == 1, "the larger one is not served"
 
 
-def run_with(monkeypatch: pytest.MonkeyPatch, folder: Path, exponent: float) -> int:
+def run_with(monkeypatch: pytest.MonkeyPatch, folder: Path, exponent: float, fails: bool = False) -> int:
     """`python -m bench.scale --plot` in `folder`, where every step takes n ** exponent microseconds."""
 
     def measured(what: str, place: Path) -> dict[str, float]:
         world = named(place.name)
-        if what == "load" and world.events == 100_000:
+        if fails and what == "load" and world.events == 100_000:
             raise scale.StepFailed("load: no memory")
         size = float(getattr(world, scale.GROWS_WITH.get(what, "events")))
         found = {"seconds": size * 2e-6, "cpu_s": size**exponent * 1e-6, "peak_mb": 100 + size / 1e4}
@@ -168,19 +178,88 @@ def test_a_run_leaves_its_figures_and_says_what_grows_too_fast(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_with(monkeypatch, tmp_path, 1.6) == 1
-    printed = capsys.readouterr().out
     figures = json.loads((tmp_path / "build" / "bench-scale.json").read_text())
     assert figures["scale.growth.ingest.exponent"] == pytest.approx(1.6, abs=1e-3)
     assert figures["scale.100000-20000-1000000.ingest.events_per_s"] == pytest.approx(500_000)
     assert figures["scale.memory.feature.items_mb"] == pytest.approx(1_000, rel=0.01)
-    assert "worse" in printed
-    assert "10000-2000-100000: load: no memory" in printed
-    assert "scale.10000-2000-100000.index.cpu_s" not in figures, "a world ends with the step that failed"
+    assert "worse" in capsys.readouterr().out
     assert (tmp_path / "docs" / "scaling.svg").is_file()
     assert not (tmp_path / "build" / "scale").exists()
 
 
-def test_what_failed_fails_the_run_also_when_all_grows_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run_with(monkeypatch, tmp_path, 1.0) == 1
-    about = json.loads((tmp_path / "build" / "bench-scale.machine.json").read_text())
+def test_what_failed_fails_the_run_and_nothing_computes_with_its_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_with(monkeypatch, tmp_path, 1.0, fails=True) == 1
+    printed = capsys.readouterr().out
+    assert "10000-2000-100000: load: no memory" in printed
+    assert "make capacity does not use this run" in printed
+    figures = json.loads((tmp_path / "build" / "scale-incomplete.json").read_text())
+    assert "scale.10000-2000-100000.ingest.cpu_s" in figures
+    assert "scale.10000-2000-100000.index.cpu_s" not in figures, "a world ends with the step that failed"
+    about = json.loads((tmp_path / "build" / "scale-incomplete.machine.json").read_text())
     assert about["wrong"] == ["10000-2000-100000: load: no memory"]
+    assert not (tmp_path / "docs" / "scaling.svg").exists()
+    with pytest.raises(NotFound, match="`make bench-scale` measures it"):
+        Measurements.read(tmp_path / "build", tmp_path / "absent.json").get("scale.memory.feature.items_mb")
+    assert run_with(monkeypatch, tmp_path, 1.0) == 0
+    assert sorted(file.name for file in (tmp_path / "build").iterdir()) == [
+        "bench-scale.json",
+        "bench-scale.machine.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "at"),
+    [
+        (["--steps", "ingest", "train"], "bench.scale.steps train"),
+        (["--steps", "ingest", "--no-memory"], "services.feature"),
+    ],
+)
+def test_ctrl_c_ends_what_was_started_keeps_what_was_measured_and_says_so(
+    tmp_path: Path, words: list[str], at: str
+) -> None:
+    """By the real signal, to the benchmark alone, while a step or a service runs."""
+    build = tmp_path / "build"
+    build.mkdir()
+    (build / "bench-scale.json").write_text('{"scale.memory.feature.users_mb": 7.0}')
+    command = [sys.executable, "-c", ONE_TINY_WORLD, *words]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=-1, stderr=-1, text=True) as run:
+        started = until_runs(psutil.Process(run.pid), at)
+        run.send_signal(signal.SIGINT)
+        printed, complaints = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert complaints == ""
+    said = [line for line in printed.splitlines() if line.startswith("stopped; ")]
+    assert said == [
+        "stopped; what was measured is in build/scale-incomplete.json, and the worlds that were made stay in build/scale"
+    ]
+    assert printed.splitlines()[-1] == said[0]
+    assert psutil.wait_procs(started, timeout=10)[1] == []
+    assert "scale.300-60-3000.ingest.seconds" in json.loads((build / "scale-incomplete.json").read_text())
+    measured = Measurements.read(build, tmp_path / "absent.json")
+    assert measured.get("scale.memory.feature.users_mb") == 7.0
+    with pytest.raises(NotFound):
+        measured.get("scale.300-60-3000.ingest.seconds")
+
+
+ONE_TINY_WORLD = """
+import sys
+from bench.scale import main as scale
+from training.data.generated import World
+scale.worlds = lambda most: [World(items=300, people=60, events=3_000)]
+sys.exit(scale.main(sys.argv[1:]))
+"""
+
+
+def until_runs(process: psutil.Process, words: str) -> list[psutil.Process]:
+    """All that the process has started, once one of them was started by these words."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        started = process.children(recursive=True)
+        with suppress(psutil.NoSuchProcess):
+            if any(words in " ".join(one.cmdline()) for one in started):
+                return started
+        time.sleep(0.02)
+    raise AssertionError(f"nothing ran {words}")

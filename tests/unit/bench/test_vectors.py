@@ -51,3 +51,13 @@ def test_the_plot_is_the_same_bytes_for_the_same_figures(bench: Bench, tmp_path:
         plot(bench, ["flat", "ivf"], tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "other.svg").read_bytes()
     assert json.dumps(bench.figures.values)
+
+
+@pytest.mark.parametrize("items", ["4999", "0", "-5000", "5e3", "many"])
+def test_too_few_vectors_are_refused_before_any_is_made(items: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        benching.main(["--items", items])
+    assert ended.value.code == 2
+    refused = "argument --items: a whole number from 5,000 on: fewer are searched by comparing all"
+    assert refused in capsys.readouterr().err
+    assert benching.parser().parse_args(["--items", "5000"]).items == 5_000

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from cli import demo
@@ -74,6 +75,18 @@ def test_promote_prints_a_table_for_people(home: Path) -> None:
     assert "champion" in shown.output
 
 
+def test_a_home_gives_up_its_data_set_only_where_that_is_said(tmp_path: Path) -> None:
+    def ingested(data: str, *more: str) -> Result:
+        return CliRunner().invoke(app, ["ingest", "--data", data, "--home", str(tmp_path), "--json", *more])
+
+    assert ingested("generated:9,3,20").exit_code == 0
+    refused = ingested("generated:9,3,20,1")
+    assert isinstance(refused.exception, FailedPrecondition)
+    assert "holds the data set generated-9-3-20-0, not generated-9-3-20-1" in refused.exception.detail
+    assert json.loads(ingested("generated:9,3,20").stdout)["skipped"]
+    assert json.loads(ingested("generated:9,3,20,1", "--replace").stdout)["name"] == "generated-9-3-20-1"
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
@@ -137,6 +150,19 @@ def test_an_address_that_is_none_is_refused_before_any_work(
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: WINNOW_REST_ADDRESS: give host:port, for example 127.0.0.1:8080\n"
     assert [file.name for file in tmp_path.iterdir()] == [DATASET]
+
+
+def test_a_variable_that_nothing_reads_is_told_of_beside_the_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["winnow", "ingest", "--help"])
+    monkeypatch.setenv("WINNOW_INDXE", "flat")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    assert not ended.value.code
+    assert "WINNOW_INDXE is set, and nothing reads it; did you mean WINNOW_INDEX?" in printed.err
+    assert "--replace" in printed.out
 
 
 def test_a_home_with_live_events_alone_is_served(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.program import above, brokers, ended, home_folder, moment, redis_url, root
+from jobs.program import above, brokers, ended, home_folder, moment, redis_url, root, talkative
 from jobs.skew import main as skew
 from winnow.errors import InvalidArgument, Unavailable
 
@@ -104,3 +104,12 @@ def test_the_address_of_redis_may_come_from_the_environment(monkeypatch: pytest.
     monkeypatch.setenv("WINNOW_REDIS_URL", "redis:6379")
     with pytest.raises(SystemExit):
         arguments(words)
+
+
+def test_a_job_tells_of_a_variable_that_nothing_reads(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WINNOW_REDIS_ULR", "redis://:secret@away")
+    talkative()
+    assert "WINNOW_REDIS_ULR is set, and nothing reads it; did you mean WINNOW_REDIS_URL?" in caplog.text
+    assert "secret" not in caplog.text

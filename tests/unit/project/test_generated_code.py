@@ -1,4 +1,4 @@
-"""scripts/proto.py: what is committed in winnow/v1 is what protos/winnow/v1 generates."""
+"""What is generated is current: winnow/v1 by scripts/proto.py, the names of known variables by scripts/variables.py."""
 
 import subprocess
 import sys
@@ -66,3 +66,10 @@ def test_a_contract_that_does_not_parse_changes_nothing(contract: Path, tmp_path
     assert result.returncode == 1
     assert "protoc refused" in result.stderr
     assert (tmp_path / "winnow/v1/echo_pb2.py").read_bytes() == before
+
+
+def test_the_list_of_known_variables_is_current() -> None:
+    checked = subprocess.run(
+        [sys.executable, "-m", "scripts.variables", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stdout

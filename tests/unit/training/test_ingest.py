@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,12 +34,44 @@ def test_a_second_run_skips(tmp_path: Path) -> None:
     assert files(tmp_path) == before
 
 
-def test_changed_data_replace_the_home(tmp_path: Path) -> None:
-    ingest_source(generate(SMALL), tmp_path)
-    ingest_source(generate(replace(SMALL, seed=6)), tmp_path)
-    fresh = tmp_path / "fresh"
-    ingest_source(generate(replace(SMALL, seed=6)), fresh)
-    assert load(tmp_path).snapshot == load(fresh).snapshot
+def test_another_data_set_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+    home, other = tmp_path / "home", generate(replace(SMALL, seed=6))
+    ingest_source(generate(SMALL), home)
+    before = files(home)
+    with pytest.raises(FailedPrecondition) as refused:
+        ingest_source(other, home)
+    assert f"holds the data set {generate(SMALL).name}, not {other.name}" in refused.value.detail
+    assert "another --home" in refused.value.detail
+    assert "--replace" in refused.value.detail
+    assert files(home) == before
+    ingest_source(other, home, replace=True)
+    ingest_source(other, tmp_path / "fresh")
+    assert load(home).snapshot == load(tmp_path / "fresh").snapshot
+
+
+def shop(folder: Path, *items: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [f"u,{item},{n + 1}" for n, item in enumerate(items)]
+    (folder / "events.csv").write_text("\n".join(["user_id,item_id,occurred_at", *rows, ""]), encoding="utf-8")
+    return folder
+
+
+def test_a_folder_whose_files_grew_is_read_again_and_one_of_the_same_name_is_not(tmp_path: Path) -> None:
+    home, mine = tmp_path / "home", tmp_path / "mine" / "shop"
+    ingest(str(shop(mine, "a", "b")), home)
+    assert ingest(str(shop(mine, "a", "b", "c")), home).events == 3
+    theirs = shop(tmp_path / "theirs" / "shop", "d")
+    with pytest.raises(FailedPrecondition, match=rf"holds the data set shop from {mine}, not shop from {theirs};"):
+        ingest(str(theirs), home)
+
+
+def test_a_home_that_does_not_say_where_it_came_from_is_known_by_its_name(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    ingest(str(shop(tmp_path / "shop", "a")), home)
+    told = json.loads((home / "dataset.json").read_text(encoding="utf-8"))
+    del told["origin"]
+    (home / "dataset.json").write_text(json.dumps(told), encoding="utf-8")
+    assert ingest(str(shop(tmp_path / "shop", "a", "b")), home).events == 2
 
 
 def test_an_interrupted_run_leaves_the_home_as_it_was(tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from cli.console import failure
+from training.data import open_source
 from training.dataset import load
 from training.ingest import IngestSummary, ingest
 from winnow.errors import InvalidArgument, NotFound
@@ -132,9 +135,6 @@ def test_options_lie_over_the_map(place: Path, tmp_path: Path) -> None:
         ("events.csv", "a,a\n1,2\n", "names a twice"),
         ("items.jsonl", "[1]\n[2]\n", "items.jsonl has no column 'sku'"),
         ("items.jsonl", '{"sku": ""}\n', "items: all 1 rows are bad; row 1: item_id is missing"),
-        ("columns.toml", "[events]\nuser = 'customer'\n", "known are"),
-        ("columns.toml", "[events\n", "the column map cannot be read"),
-        ("columns.toml", "[dataset]\nclock = 'sundial'\n[events]\nuser_id = 'customer'\n", "one of real, order"),
         ("events.parquet", "", "keep one of events.parquet, events.csv"),
     ],
 )
@@ -147,6 +147,58 @@ def test_a_file_that_cannot_be_used_stops_with_one_line(
     assert said in stopped.value.detail
     assert "\n" not in stopped.value.detail
     assert not (tmp_path / "home" / "dataset.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[events]\nuser = 'customer'",
+            "columns.toml: [events] user is no key (did you mean user_id?); known are context, ",
+        ),
+        ("[item]\nitem_id = 'sku'", "columns.toml: item is no table (did you mean items?); known are dataset, events,"),
+        ("user_id = 'customer'", "columns.toml: user_id is no table; put it under [events] or [users]; known are"),
+        ("events = 'customer'", "columns.toml: events = 'customer' is no table; for example user_id = \"customer\""),
+        (
+            "[events]\nuser_id = 'custmer'",
+            "columns.toml: [events] user_id: events.csv has no column 'custmer' (did you mean customer?); it has customer",
+        ),
+        ("[events]\nuser_id = ['customer']", "columns.toml: [events] user_id = ['customer']: give one word or number"),
+        (
+            "[items]\nattributes.colour = 'colour'",
+            'columns.toml: [items] attributes: put the whole name into quotes: "attributes.colour" = "column"',
+        ),
+        ("[dataset]\nname = 2026-01-02", "columns.toml: [dataset] name = datetime.date(2026, 1, 2): give one word"),
+        ("[events]\nuser_id = 'customer'", 'under [events], which it is: item_id = "column"'),
+        (
+            "[dataset]\nclock = 'orders'",
+            "columns.toml: [dataset] clock = 'orders': must be one of real, order (did you mean order?)",
+        ),
+        (
+            "[dataset]\npositive_value = 'high'",
+            "[dataset] positive_value = 'high': must be a number, as positive_value",
+        ),
+        ("[dataset]\npositive_value = nan", "[dataset] positive_value = nan: must be a number"),
+        ("[events", "columns.toml cannot be read: Expected ']'"),
+    ],
+)
+def test_a_mistake_in_the_map_names_the_file_the_key_and_what_would_be_right(place: Path, text: str, said: str) -> None:
+    (place / "columns.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidArgument) as stopped:
+        open_source(str(place))
+    assert said in failure(stopped.value)
+    assert "\n" not in stopped.value.detail
+
+
+def test_a_map_in_json_is_named_by_its_own_name(place: Path) -> None:
+    (place / "columns.toml").unlink()
+    for text, said in (
+        ('{"event": {}}', "columns.json: event is no table (did you mean events?)"),
+        ("[]", "no tables"),
+    ):
+        (place / "columns.json").write_text(text, encoding="utf-8")
+        with pytest.raises(InvalidArgument, match=re.escape(said)):
+            open_source(str(place))
 
 
 def test_a_file_of_another_kind_stops_with_one_line(place: Path, tmp_path: Path) -> None:

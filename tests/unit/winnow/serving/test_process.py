@@ -1,5 +1,6 @@
 """A serving process as its operator meets it: help that names every setting, one line for what is wrong, metrics."""
 
+import json
 import os
 import socket
 import subprocess
@@ -33,6 +34,15 @@ def test_a_wrong_setting_is_one_line(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert refused.stderr.startswith("WINNOW_SEGMENT_BYTES: ")
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_misspelt_variable_is_one_line_of_the_log() -> None:
+    addresses = {"WINNOW_REST_ADDRESS": "127.0.0.1:0", "WINNOW_GATEWAY_ADDRESS": "no-such-host.invalid:80"}
+    told = run("services.gateway", WINNOW_EXPLROE="x", WINNOW_RANKING_THREADS="2", **addresses)
+    warning = json.loads(told.stderr.splitlines()[0])
+    assert warning["level"] == "warning"
+    assert warning["message"] == "WINNOW_EXPLROE is set, and nothing reads it; did you mean WINNOW_EXPLORE?"
+    assert told.stderr.count("nothing reads it") == 1, "a setting of another service is no mistake"
 
 
 @pytest.mark.parametrize(
