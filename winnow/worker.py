@@ -1,7 +1,9 @@
 """Keeps heavy work off the event loop: a few threads with a bounded queue, a thread for what never ends, and upkeep
 that follows a catalogue.
 
-Models, vector search and SQL release the interpreter lock, so a thread keeps the loop answering meanwhile.
+Models, vector search and SQL release the interpreter lock, so a thread keeps the loop answering meanwhile. What is over in
+a few milliseconds costs more on its way into a thread and back, with cold caches there, than it holds up the loop: work that
+has lately been brief may run where it is called.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -26,15 +29,23 @@ Args = TypeVarTuple("Args")
 
 log = logging.getLogger(__name__)
 
+BRIEF_S = 0.01  # what the loop may be held up by one call
+LATELY = 64  # calls in a row that were brief, before one runs on the loop
 AGAIN_S = 1.0  # until changes that could not be absorbed are tried again
 
 
 class Worker:
-    """`threads` threads; more than `max_waiting` calls at once are refused rather than queued for ever."""
+    """`threads` threads; more than `max_waiting` calls at once are refused rather than queued for ever.
 
-    def __init__(self, name: str, *, threads: int = 1, max_waiting: int = 256) -> None:
+    `here`: the work computes and waits for nobody, so after `LATELY` calls of at most `BRIEF_S` seconds of CPU each the next run
+    on the event loop, until one takes longer, and while none is in a thread.
+    """
+
+    def __init__(self, name: str, *, threads: int = 1, max_waiting: int = 256, here: bool = False) -> None:
         self._name = name
         self._max_waiting = max_waiting
+        self._here = here
+        self._brief = 0  # calls in a row
         self._waiting = 0
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
@@ -44,16 +55,25 @@ class Worker:
         request id hold in the thread, too."""
         if self._waiting >= self._max_waiting:
             raise ResourceExhausted(f"{self._name}: {self._max_waiting} calls are waiting already")
+        if self._here and not self._waiting and self._brief >= LATELY:
+            return self._timed(work, *args)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
         self._waiting += 1
-        handed = self._threads.submit(copy_context().run, partial(work, *args))
+        handed = self._threads.submit(copy_context().run, partial(self._timed, work, *args))
         handed.add_done_callback(lambda done: tell(loop, partial(self._left, answer, done)))
         try:
             return await answer
         except asyncio.CancelledError:
             handed.cancel()
             raise
+
+    def _timed(self, work: Callable[[Unpack[Args]], T], *args: *Args) -> T:
+        began = time.thread_time()  # by the clock it would also be long for having waited for a core
+        try:
+            return work(*args)
+        finally:
+            self._brief = self._brief + 1 if time.thread_time() - began <= BRIEF_S else 0
 
     def _left(self, answer: asyncio.Future[T], done: Future[T]) -> None:
         """On the loop: the work is over, or was never begun. One step from the thread to its caller: asyncio's own bridge

@@ -20,7 +20,8 @@ from winnow.worker import Worker
 def build(settings: Settings, catalogue: Catalogue) -> RankingService:
     """The service over a catalogue that the caller keeps current, giving every change to `changed`. It answers once a
     bundle is used: from `follow`, or from `load_bundle`."""
-    worker = Worker("ranking", threads=settings.ranking_threads, max_waiting=settings.ranking_max_waiting)
+    here = not settings.triton_address  # else it waits for another machine
+    worker = Worker("ranking", threads=settings.ranking_threads, max_waiting=settings.ranking_max_waiting, here=here)
     return RankingService(catalogue, settings.default_objectives, worker, settings.surface_objectives)
 
 

@@ -47,7 +47,10 @@ def build(settings: Settings, catalogue: Catalogue, only: Collection[str] = ()) 
     )
     sources = tuple(source for source in sources if not only or source.name in only)
     blends = blends_by(settings)([source.name for source in sources])
-    worker = Worker("retrieval", threads=settings.retrieval_threads, max_waiting=settings.retrieval_max_waiting)
+    here = not (settings.triton_address or settings.milvus_uri)  # else it waits for another machine
+    worker = Worker(
+        "retrieval", threads=settings.retrieval_threads, max_waiting=settings.retrieval_max_waiting, here=here
+    )
     absorb = (fresh.absorb, text.absorb)
     return RetrievalService(catalogue, sources, absorb, blends, worker, settings.part)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from winnow.catalogue import Rows
 from winnow.errors import ResourceExhausted, Unavailable
 from winnow.pipeline import deadline_in, remaining_s
-from winnow.worker import Upkeep, Worker
+from winnow.worker import LATELY, Upkeep, Worker
 
 
 async def test_work_runs_in_a_thread_and_the_loop_goes_on() -> None:
@@ -71,6 +72,67 @@ async def test_an_error_in_the_work_reaches_the_caller() -> None:
     worker = Worker("test")
     with pytest.raises(ZeroDivisionError):
         await worker.run(lambda: 1 // 0)
+    worker.close()
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> float:
+    """What counts as brief where the machine may be busy, in seconds."""
+    monkeypatch.setattr("winnow.worker.BRIEF_S", 0.4)
+    return 0.4
+
+
+def compute(seconds: float) -> None:
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+def where() -> str:
+    return threading.current_thread().name
+
+
+async def brief(worker: Worker) -> None:
+    """As many brief calls as it takes to be trusted."""
+    for _ in range(LATELY):
+        assert (await worker.run(where)).startswith("test")
+
+
+async def test_what_has_lately_been_brief_runs_where_it_is_called_until_it_is_not(patient: float) -> None:
+    worker = Worker("test", here=True)
+    await brief(worker)
+    assert await worker.run(where) == where()
+    await worker.run(compute, 1.2 * patient)
+    await brief(worker)
+    assert await worker.run(where) == where()
+    worker.close()
+
+
+async def test_brief_work_fails_where_it_is_called_as_it_would_in_a_thread(patient: float) -> None:
+    worker = Worker("test", here=True)
+    await brief(worker)
+    with pytest.raises(ZeroDivisionError):
+        await worker.run(lambda: 1 // 0)
+    assert await worker.run(where) == where()
+    worker.close()
+
+
+async def test_nothing_passes_work_that_is_in_a_thread() -> None:
+    worker, gate = Worker("test", here=True), threading.Event()
+    slow = asyncio.create_task(worker.run(gate.wait, 10))
+    await asyncio.sleep(0)
+    waiting = [asyncio.create_task(worker.run(where)) for _ in range(LATELY)]
+    await asyncio.sleep(0)
+    gate.set()
+    await slow
+    assert all(name.startswith("test") for name in await asyncio.gather(*waiting))
+    worker.close()
+
+
+async def test_work_that_may_wait_for_others_stays_in_its_thread_however_brief() -> None:
+    worker = Worker("test")
+    await brief(worker)
+    assert (await worker.run(where)).startswith("test")
     worker.close()
 
 
