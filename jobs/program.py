@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from winnow.errors import InvalidArgument, WinnowError
+from winnow.serving.repeats import Repeats
 
 NUMBER = re.compile(r"\d+(\.\d*)?")
 BROKER = re.compile(r"[\w.-]+:\d+|\[[0-9a-fA-F:]+\]:\d+")
@@ -23,7 +24,9 @@ WRONG, MISUSED, INTERRUPTED = 1, 2, 130
 
 def talkative() -> None:
     """Progress on stderr."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.addFilter(Repeats("kafka"))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=[handler])
     logging.getLogger("py4j").setLevel(logging.WARNING)
     logging.getLogger("kafka").setLevel(logging.WARNING)
 
