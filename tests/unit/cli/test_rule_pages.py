@@ -1,0 +1,325 @@
+"""Quotas, pins and blocks that only together leave no page: found where there is none, never where there is one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cli import rule_pages
+from cli.rule_pages import Part, contradictions, smallest, unkept
+from services.gateway.rule_conflicts import Matches, conflicts
+from services.gateway.rules import MAX_RULES, Block, Pin, Quota, Rule, parse
+from services.gateway.slate import BLOCK, PLACES
+from winnow.catalogue import Catalogue
+from winnow.filters import holds
+from winnow.types import Item
+
+LATE = float("inf")
+CHEAP: dict[str, Any] = {"field": "price", "op": "lt", "number": 20}
+
+
+def among(*categories: str) -> dict[str, Any]:
+    return {"field": "categories", "op": "in", "values": list(categories)}
+
+
+def rule(kind: str, name: str, **more: Any) -> dict[str, Any]:
+    return {"kind": kind, "name": name, **more}
+
+
+def quota(name: str, of: dict[str, Any], least: int = 0, most: int = BLOCK, **more: Any) -> dict[str, Any]:
+    return rule("quota", name, filter=of, at_least=least, at_most=most, **more)
+
+
+def rules_of(*rules: dict[str, Any]) -> tuple[Rule, ...]:
+    return parse(json.dumps({"rules": rules}), "rules.json").file.rules
+
+
+def catalogue_of(items: Sequence[Item]) -> Catalogue:
+    made = Catalogue()
+    made.upsert(items)
+    return made
+
+
+def shop(**prices: Sequence[float]) -> Catalogue:
+    """Items of one category each, by price: `x0`, `x1`, … of the category x."""
+    items = [
+        Item(f"{name}{n}", categories=(name,), price=float(price))
+        for name, each in prices.items()
+        for n, price in enumerate(each)
+    ]
+    return catalogue_of(items)
+
+
+CHEAP_ONLY = shop(x=[5] * 20, y=[10] * 20, z=[50] * 20)
+CASES = [
+    (
+        "two that a third one caps",
+        CHEAP_ONLY,
+        [quota("a", among("x"), 3), quota("b", among("y"), 3), quota("c", CHEAP, most=4)],
+        "a (rules.0) wants at least 3 of 20 items, b (rules.1) wants at least 3 of 20 items,"
+        " c (rules.2) wants at most 4 of 40 items",
+    ),
+    (
+        "pairs of which each shares items, all three together too many",
+        shop(x=[5] * 20, y=[5] * 20, xy=[5]),
+        [quota("a", among("x", "xy"), 6), quota("b", among("y", "xy"), 6)],
+        "a (rules.0) wants at least 6 of 21 items, b (rules.1) wants at least 6 of 21 items",
+    ),
+    (
+        "caps that leave places empty",
+        shop(x=[5] * 20, y=[5] * 20, z=[5] * 20),
+        [quota("a", among("x"), most=3), quota("b", among("y"), most=3), quota("c", among("z"), most=3)],
+        "c (rules.2) wants at most 3 of 20 items",
+    ),
+    (
+        "a pin in the room of two quotas",
+        CHEAP_ONLY,
+        [
+            quota("a", among("x"), 5),
+            quota("b", among("y"), 5),
+            rule("pin", "p", item_id="z3", place=17),
+        ],
+        "p (rules.2) pins z3 to place 17, a (rules.0) wants at least 5",
+    ),
+    (
+        "what is left beside a block",
+        shop(x=[5] * 20, y=[50] * 20, z=[50] * 20),
+        [quota("a", among("x", "y"), 6), quota("c", CHEAP, most=4), rule("block", "d", filter=among("y"))],
+        "d (rules.2) blocks 20 items, a (rules.0) wants at least 6 of 40 items, c (rules.1) wants at most 4 of 20 items",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("rules", "items", "said"),
+    [(rules, items, said) for _, items, rules, said in CASES],
+    ids=[case[0] for case in CASES],
+)
+def test_what_only_many_rules_show_is_said_with_its_rules_and_their_places_in_the_file(
+    rules: list[dict[str, Any]], items: Catalogue, said: str
+) -> None:
+    wanted = rules_of(*rules)
+    assert conflicts(wanted, items) == [], "two by two nothing is wrong"
+    found = contradictions(wanted, items)
+    assert found.undecided == 0
+    [one] = found.said
+    assert said in one
+    assert "ask less of one of them" in one
+
+
+FINE = [
+    ("room for all", CHEAP_ONLY, [quota("a", among("x"), 2), quota("b", among("y"), 2), quota("c", CHEAP, most=4)]),
+    (
+        "one item that serves two",
+        shop(x=[5] * 20, xy=[5] * 9),
+        [quota("a", among("x", "xy"), 9), quota("b", among("xy"), 9), quota("c", among("x"), most=1)],
+    ),
+    (
+        "want of items is no contradiction",
+        shop(x=[5] * 2, y=[10] * 2, z=[50] * 20),
+        [quota("a", among("x"), 3), quota("b", among("y"), 3), quota("c", CHEAP, most=4)],
+    ),
+    (
+        "want of other items is none, either",
+        shop(x=[5] * 20, y=[50] * 2),
+        [quota("a", CHEAP, most=4), quota("b", among("y"), most=4)],
+    ),
+    (
+        "an item that a pin elsewhere takes",
+        shop(x=[5], y=[50] * 20),
+        [quota("a", among("x"), 1), rule("pin", "p", item_id="x0", place=50)],
+    ),
+    ("nothing for sale", catalogue_of([]), [quota("a", CHEAP, 3), quota("b", among("x"), 5)]),
+    ("all blocked", CHEAP_ONLY, [quota("a", among("x"), most=3), rule("block", "d", filter={"not": among("nothing")})]),
+]
+
+
+@pytest.mark.parametrize(
+    ("rules", "items"), [(rules, items) for _, items, rules in FINE], ids=[case[0] for case in FINE]
+)
+def test_what_can_be_kept_is_no_contradiction(rules: list[dict[str, Any]], items: Catalogue) -> None:
+    assert contradictions(rules_of(*rules), items) == rule_pages.Verdict([])
+
+
+# ------------------------------------------------------------------------- against every page that can be made
+
+TINY = [
+    Item(
+        f"i{n}",
+        categories=tuple(name for bit, name in enumerate("xyz") if n >> bit & 1),
+        price=10.0 + 20 * (n % 3 == 0),
+    )
+    for n in range(13)
+]
+FILTERS = st.sampled_from(
+    [
+        *(among(*names) for names in ("x", "y", "z", "xy", "xz")),
+        *({"not": among(name)} for name in "xyz"),
+        {"all": [among("x"), among("y")]},
+        CHEAP,
+    ]
+)
+QUOTAS = st.tuples(FILTERS, st.integers(0, BLOCK), st.integers(0, BLOCK)).filter(
+    lambda one: one[1] <= one[2] and (one[1] > 0 or one[2] < BLOCK)
+)
+PINS = st.tuples(st.integers(0, 12).map(lambda n: f"i{n}"), st.integers(1, 25))
+
+
+@st.composite
+def rule_sets(draw: st.DrawFn) -> tuple[Rule, ...]:
+    quotas = [quota(f"q{n}", *one) for n, one in enumerate(draw(st.lists(QUOTAS, min_size=1, max_size=4)))]
+    pins = [
+        rule("pin", f"p{n}", item_id=item_id, place=place)
+        for n, (item_id, place) in enumerate(
+            draw(st.lists(PINS, max_size=3, unique_by=(lambda pin: pin[0], lambda pin: pin[1])))
+        )
+    ]
+    blocks = [
+        rule("block", f"b{n}", filter={"all": [of, among("z")]})
+        for n, of in enumerate(draw(st.lists(FILTERS, max_size=2)))
+    ]
+    return rules_of(*draw(st.permutations([*quotas, *pins, *blocks])))
+
+
+def may_be_shown(rules: Sequence[Rule], items: Sequence[Item]) -> list[Item]:
+    return [item for item in items if not any(isinstance(one, Block) and holds(one.tree, item) for one in rules)]
+
+
+def pages(rules: Sequence[Rule], items: Sequence[Item], start: int, size: int) -> Iterator[tuple[Item, ...]]:
+    """Every set of so many items that may stand in the ten places from `start` on, with what is pinned there."""
+    pins = {one.item_id: one.place for one in rules if isinstance(one, Pin)}
+    here = {item_id for item_id, place in pins.items() if start < place <= start + BLOCK}
+    others = [item for item in may_be_shown(rules, items) if item.item_id not in pins]
+    pinned = [item for item in items if item.item_id in here]
+    for rest in combinations(others, size - len(pinned)):
+        yield (*pinned, *rest)
+
+
+def bounds(rules: Sequence[Rule], items: Sequence[Item], start: int) -> tuple[int, dict[str, tuple[int, int]]]:
+    """How many places are filled, and what of every quota can be had: it alone is kept as far as there are items."""
+    elsewhere = {one.item_id for one in rules if isinstance(one, Pin) and not start < one.place <= start + BLOCK}
+    stock = [item for item in may_be_shown(rules, items) if item.item_id not in elsewhere]
+    size, found = min(BLOCK, len(stock)), {}
+    for one in rules:
+        if isinstance(one, Quota):
+            own = sum(holds(one.tree, item) for item in stock)
+            found[one.name] = min(one.at_least, own), max(one.at_most, size - (len(stock) - own))
+    return size, found
+
+
+def can_be_kept(rules: Sequence[Rule], items: Sequence[Item], start: int, all_rules: Sequence[Rule]) -> bool:
+    """Of all pages that there are."""
+    size, asked = bounds(all_rules, items, start)
+    return any(
+        all(
+            asked[one.name][0] <= sum(holds(one.tree, item) for item in shown) <= asked[one.name][1]
+            for one in rules
+            if isinstance(one, Quota)
+        )
+        for shown in pages(rules, items, start, size)
+    )
+
+
+def standing(rules: Sequence[Rule], items: Sequence[Item]) -> list[Rule]:
+    """Without pins of what is blocked, which two rules say already."""
+    shown = {item.item_id for item in may_be_shown(rules, items)}
+    return [one for one in rules if not isinstance(one, Pin) or one.item_id in shown]
+
+
+@settings(max_examples=150)
+@given(rules=rule_sets(), n=st.integers(0, len(TINY)))
+def test_no_page_that_could_be_made_is_missed_and_none_is_made_up(rules: tuple[Rule, ...], n: int) -> None:
+    items = TINY[:n]
+    rules = tuple(one for one in rules if not isinstance(one, Pin) or int(one.item_id[1:]) < n)
+    own, catalogue = standing(rules, items), catalogue_of(items)
+    right = all(can_be_kept(own, items, start, own) for start in range(0, PLACES, BLOCK))
+    found, pairs = contradictions(rules, catalogue), conflicts(rules, catalogue)
+    assert found.undecided == 0
+    if right:
+        assert found.said == pairs
+    else:
+        assert len(found.said) >= max(1, len(pairs))
+
+
+@settings(max_examples=150)
+@given(rules=rule_sets())
+def test_the_few_that_are_named_contradict_each_other_and_with_one_less_they_do_not(rules: tuple[Rule, ...]) -> None:
+    parts: list[Part] = [one for one in standing(rules, TINY) if isinstance(one, Block | Pin | Quota)]
+    here = Matches(rules, catalogue_of(TINY))
+    ten = unkept(parts, here, LATE)
+    if ten is None:
+        return
+    few = smallest(parts, ten, here, LATE)
+    assert not can_be_kept(few, TINY, ten.start, parts)
+    for one in few:
+        assert can_be_kept([other for other in few if other is not one], TINY, ten.start, parts)
+
+
+def test_the_solver_is_asked_where_filling_a_page_step_by_step_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that has to be found: with nothing but the steps these would be called a contradiction, or not decided."""
+    monkeypatch.setattr(rule_pages, "filled", lambda whole: np.zeros_like(whole.low))
+    for _, items, rules in FINE:
+        assert contradictions(rules_of(*rules), items).said == []
+    monkeypatch.setattr(rule_pages, "fits", lambda whole, numbers: False)
+    assert contradictions(rules_of(*FINE[0][2]), CHEAP_ONLY).undecided == 1, "an answer of the solver's is looked at"
+
+
+def test_what_is_not_found_out_in_time_is_no_contradiction_and_is_counted() -> None:
+    _, items, rules, _ = CASES[0]
+    there = [{**one, "surfaces": ["home"]} for one in rules]
+    assert contradictions(rules_of(*there), items, limit_s=-1.0) == rule_pages.Verdict([], 1)
+
+
+def test_what_does_not_count_together_is_not_added_up() -> None:
+    _, items, rules, _ = CASES[0]
+    for first, other in (
+        ({"surfaces": ["home"]}, {"surfaces": ["cart"]}),
+        ({"lists": ["recommend"]}, {"lists": ["similar"]}),
+        ({"ends_at": "2026-05-01T00:00:00Z"}, {"starts_at": "2026-05-01T00:00:00Z"}),
+    ):
+        assert contradictions(rules_of(*(one | first for one in rules[:2]), rules[2] | other), items).said == []
+    assert (
+        len(contradictions(rules_of(*(one | {"surfaces": ["home"]} for one in rules[:2]), rules[2]), items).said) == 1
+    )
+
+
+def test_all_that_is_wrong_is_said_at_once_and_nothing_twice() -> None:
+    _, items, first, _ = CASES[0]
+    second = [{**one, "name": f"other-{one['name']}", "lists": ["similar"]} for one in first]
+    said = contradictions(rules_of(*first, *second), items).said
+    assert [text.count("other-") for text in said] == [0, 3]
+    pins = [rule("pin", f"p{n}", item_id="z1", place=n) for n in (1, 2)]
+    assert contradictions(rules_of(*pins, quota("a", among("x"), 3)), items).said == ["p1 and p2 pin z1 to two places"]
+
+
+@pytest.mark.parametrize("distinct", [30, 100_000])
+def test_many_rules_over_many_items_are_checked_in_seconds(distinct: int) -> None:
+    """Whether filters tell items apart by a few brands or every item from every other."""
+    random = np.random.default_rng(7)
+    items = catalogue_of(
+        [
+            Item(f"i{n}", brand=f"b{n % 30}", price=float(random.integers(distinct)), categories=("x",))
+            for n in range(100_000)
+        ]
+    )
+    many = []
+    for n in range(MAX_RULES):
+        of = {
+            "all": [
+                {"field": "brand", "op": "in", "values": [f"b{n % 30}"]},
+                {"field": "price", "op": "lt", "number": float(random.integers(1, distinct))},
+            ]
+        }
+        where = {"surfaces": [f"s{n % 7}"], "countries": [f"c{n % 5}"]} if n % 2 else {}
+        many.append(quota(f"q{n}", of, 1 if n % 40 == 0 else 0, 6, **where))
+    began = time.process_time()
+    assert contradictions(rules_of(*many), items) == rule_pages.Verdict([])
+    assert time.process_time() - began < 20
