@@ -23,6 +23,9 @@ from winnow.catalogue import Catalogue, Rows
 
 LIMIT_S = 10.0  # for all sets of rules of a file
 INFEASIBLE = 2  # as scipy.optimize.milp says it
+AT_A_TIME = 4  # quotas that are put to the solver
+TOLD = 20  # rules of one sentence
+KINDS = 5_000  # of items that the solver is asked about: of more it may think for minutes, whatever its limit
 
 Part = Block | Pin | Quota
 
@@ -73,8 +76,9 @@ def contradictions(rules: Sequence[Rule], catalogue: Catalogue, limit_s: float =
     for parts in settled_together(rules, here):
         left = without(parts, known)
         try:
-            while (ten := unkept(left, here, until)) is not None:
-                few = smallest(left, ten, here, until)
+            while (clash := unkept(left, here, until)) is not None:
+                ten, some = clash
+                few = smallest(some, ten, here, until)
                 said |= dict.fromkeys([*found(few, here)] or [sentence(few, ten, here, numbers)])
                 known.append(few)
                 left = without(left, known)
@@ -115,33 +119,31 @@ def without(parts: Sequence[Part], known: Sequence[Sequence[Part]]) -> list[Part
     return list(left.values())
 
 
-def unkept(parts: Sequence[Part], here: Matches, until: float) -> Ten | None:
-    """Ten places in which the rules cannot all be kept; None: there are none. Places without a pin are all alike."""
+def unkept(parts: Sequence[Part], here: Matches, until: float) -> tuple[Ten, list[Part]] | None:
+    """Ten places in which the rules cannot all be kept, and some of them that cannot; None: there are none. Places without a
+    pin are all alike."""
     pinned = {start_of(rule) for rule in parts if isinstance(rule, Pin)}
     free = [start for start in range(0, PLACES, BLOCK) if start not in pinned][:1]
     for start in (*sorted(pinned), *free):
         ten = asked(parts, start, here)
-        if not kept(parts, ten, here, until):
-            return ten
+        if some := clashing(parts, ten, here, until):
+            return ten, some
     return None
 
 
 def smallest(parts: list[Part], ten: Ten, here: Matches, until: float) -> list[Part]:
     """Rules of these that cannot be kept together, of which each one less could: halves are left out, then quarters, and at
-    last single ones, as long as the others still contradict each other (Zeller and Hildebrandt, TSE 2002)."""
-
-    def contradict(some: Sequence[Part]) -> bool:
-        try:
-            return not kept(some, ten, here, until)
-        except Undecided:
-            return False
-
+    last single ones, as long as the others still contradict each other (Zeller and Hildebrandt, TSE 2002). Where the time
+    ends before, more than that."""
     step = len(parts)
     while step > 1:
         step, start = step // 2, 0
         while start < len(parts):
-            rest = [*parts[:start], *parts[start + step :]]
-            if contradict(rest):
+            try:
+                rest = clashing([*parts[:start], *parts[start + step :]], ten, here, until)
+            except Undecided:
+                rest = []
+            if rest:
                 parts = rest
             else:
                 start += step
@@ -161,13 +163,13 @@ def asked(parts: Sequence[Part], start: int, here: Matches) -> Ten:
     return Ten(start, size, bounds)
 
 
-def page(parts: Sequence[Part], ten: Ten, here: Matches) -> Page:
+def page(parts: Sequence[Part], quotas: Sequence[Quota], ten: Ten, here: Matches) -> Page:
     """What some of the rules ask of ten places of which all are asked something: with fewer rules it is never harder."""
     low, high = stock(parts, ten.start, here)
-    quotas = [rule for rule in parts if isinstance(rule, Quota) and ten.bounds[rule.name] != (0, ten.size)]
     own = np.array([here.mask(rule) for rule in quotas], np.bool_).reshape(len(quotas), len(high))
     least, most = np.array([ten.bounds[rule.name] for rule in quotas], np.int64).reshape(-1, 2).T
-    return alike(Page(ten.size, low, high, own, least, most))
+    there = high > 0
+    return Page(ten.size, low[there], high[there], own[:, there], least, most)
 
 
 def stock(parts: Sequence[Part], start: int, here: Matches) -> tuple[Rows, Rows]:
@@ -187,76 +189,92 @@ def start_of(pin: Pin) -> int:
     return (pin.place - 1) // BLOCK * BLOCK
 
 
-def alike(whole: Page) -> Page:
-    """The same with kinds put together that its quotas do not tell apart."""
-    there = whole.high > 0
-    own = whole.own[:, there]
-    first, each = columns(own)
-    low, high = (np.bincount(each, some[there], len(first)).astype(np.int64) for some in (whole.low, whole.high))
-    return Page(whole.size, low, np.minimum(high, whole.size), own[:, first], whole.least, whole.most)
+def clashing(parts: Sequence[Part], ten: Ten, here: Matches, until: float) -> list[Part]:
+    """Some of the rules for which there is no page; none where there is one for all. Undecided: the time is over.
 
-
-def kept(parts: Sequence[Part], ten: Ten, here: Matches, until: float) -> bool:
-    """Whether there is a page for these rules. Undecided: the time is over."""
+    A page is filled item by item; mostly that keeps them all. Quotas that it broke are put to the solver, and where those can
+    be kept, what breaks then is added to them: few quotas have few kinds of items, and if few cannot be kept, all cannot.
+    """
     if time.monotonic() > until:
         raise Undecided
-    whole = page(parts, ten, here)
-    return fits(whole, filled(whole)) or solved(whole, until)
+    quotas = [rule for rule in parts if isinstance(rule, Quota)]
+    whole, chosen = page(parts, quotas, ten, here), np.zeros(0, np.int64)
+    numbers = filled(whole, np.zeros(len(whole.high), np.int64), np.array([whole.size]))
+    while len(broken := np.flatnonzero(missed(whole, numbers))):
+        chosen = np.union1d(chosen, broken[:AT_A_TIME])
+        some, each = alike(whole, chosen)
+        solution = solved(some, until)
+        if solution is None:
+            return [*(rule for rule in parts if not isinstance(rule, Quota)), *(quotas[n] for n in chosen)]
+        numbers = filled(whole, each, solution)
+    return []
 
 
-def fits(whole: Page, numbers: Rows) -> bool:
-    have = whole.own @ numbers
-    return bool(
-        numbers.sum() == whole.size
-        and (whole.low <= numbers).all()
-        and (numbers <= whole.high).all()
-        and (whole.least <= have).all()
-        and (have <= whole.most).all()
-    )
+def missed(whole: Page, numbers: Rows) -> npt.NDArray[np.bool_]:
+    """(quotas,) which of them a page with so many items of each kind does not keep."""
+    there = np.flatnonzero(numbers)
+    have = whole.own[:, there] @ numbers[there]
+    return (have < whole.least) | (have > whole.most)
 
 
-def filled(whole: Page) -> Rows:
-    """(kinds,) a page filled item by item with what serves most quotas that lack something and fewest that are capped;
-    mostly that keeps them all, and no solver need be asked."""
+def filled(whole: Page, each: Rows, wanted: Rows) -> Rows:
+    """(kinds,) numbers of items, of which groups of kinds, `each` (kinds,), get as many as are `wanted` (groups,): one by
+    one what breaks the fewest quotas, and serves most of those that lack something."""
     numbers, own = whole.low.copy(), whole.own.astype(np.float32)
+    left = wanted - np.bincount(each, numbers, len(wanted)).astype(np.int64)
     have = whole.own @ numbers
-    capped = (whole.most < whole.size).astype(np.float32)
-    for _ in range(whole.size - int(numbers.sum())):
-        free = (numbers < whole.high) & ~whole.own[have >= whole.most].any(axis=0)
-        if not free.any():
-            break
-        lacks = (have < whole.least) * np.float32(len(own) + 1)
-        best = int(np.where(free, (lacks - capped) @ own, -np.inf).argmax())
+    capped = whole.most < whole.size
+    for _ in range(int(left.sum())):
+        lacks, full = have < whole.least, have >= whole.most
+        worth = lacks * np.float32(len(own) + 1) - capped - full * np.float32((len(own) + 1) ** 2)
+        free = (numbers < whole.high) & (left[each] > 0)
+        best = int(np.where(free, worth.astype(np.float32) @ own, -np.inf).argmax())
         numbers[best] += 1
+        left[each[best]] -= 1
         have = have + whole.own[:, best]
     return numbers
 
 
-def solved(whole: Page, until: float) -> bool:
-    """The same as an integer programme, by HiGHS."""
-    from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import csr_array
+def alike(whole: Page, quotas: Rows) -> tuple[Page, Rows]:
+    """The page of some of its quotas, with kinds put together that these do not tell apart, and which of them each was."""
+    own = whole.own[quotas]
+    first, each = columns(own)
+    low, high = (np.bincount(each, some, len(first)).astype(np.int64) for some in (whole.low, whole.high))
+    small = np.minimum(high, whole.size)
+    return Page(whole.size, low, small, own[:, first], whole.least[quotas], whole.most[quotas]), each
 
-    own = csr_array(np.vstack([whole.own, np.ones((1, len(whole.high)), np.bool_)]).astype(np.float64))
-    limits = LinearConstraint(own, np.append(whole.least, whole.size), np.append(whole.most, whole.size))
+
+def solved(some: Page, until: float) -> Rows | None:
+    """(kinds,) a page, found as an integer programme by HiGHS; None: there is none. Undecided: the time is over."""
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    left_s = until - time.monotonic()
+    if left_s <= 0 or len(some.high) > KINDS:
+        raise Undecided
+    own = np.vstack([some.own, np.ones(len(some.high), np.bool_)]).astype(np.float64)
     done = milp(
-        np.zeros(len(whole.high)),
-        integrality=np.ones(len(whole.high)),
-        bounds=Bounds(whole.low, whole.high),
-        constraints=limits,
-        options={"time_limit": max(0.01, until - time.monotonic())},
+        np.zeros(len(some.high)),
+        integrality=np.ones(len(some.high)),
+        bounds=Bounds(some.low, some.high),
+        constraints=LinearConstraint(own, np.append(some.least, some.size), np.append(some.most, some.size)),
+        options={"time_limit": left_s},
     )
     if done.status == INFEASIBLE:
-        return False
-    if done.x is None or not fits(whole, np.rint(done.x).astype(np.int64)):
+        return None
+    if done.x is None:
         raise Undecided
-    return True
+    numbers: Rows = np.rint(done.x).astype(np.int64)
+    fits = numbers.sum() == some.size and (some.low <= numbers).all() and (numbers <= some.high).all()
+    if not fits or missed(some, numbers).any():
+        raise Undecided
+    return numbers
 
 
 def sentence(few: Sequence[Part], ten: Ten, here: Matches, numbers: Mapping[str, int]) -> str:
     pinned = any(isinstance(rule, Pin) for rule in few)
     places = f"places {ten.start + 1} to {ten.start + BLOCK}" if pinned else f"{BLOCK} places"
-    told = ", ".join(f"{rule.name} (rules.{numbers[rule.name]}) {does(rule, here)}" for rule in few)
+    told = ", ".join(f"{rule.name} (rules.{numbers[rule.name]}) {does(rule, here)}" for rule in few[:TOLD])
+    told += f" and {len(few) - TOLD} more" if len(few) > TOLD else ""
     return (
         f"no {places} keep these {len(few)} together: {told}; ask less of one of them, end it, or let it count for"
         " other lists, contexts or times"
