@@ -78,13 +78,12 @@ def checked(file: Path, home: Path) -> Rules:
     catalogue = Catalogue()
     for page in parts(items_folder(home), ITEMS):
         catalogue.upsert(items_of(page))
-    verdict = contradictions(rules.file.rules, catalogue)
+    verdict = contradictions(rules.file.rules, catalogue, LIMIT_S)
     if found := verdict.said:
         raise FailedPrecondition("; ".join([f"{file}: {found[0]}", *found[1:]]))
-    if verdict.undecided:
-        note(
-            f"within {LIMIT_S:g} s it was not found out whether {verdict.undecided} sets of rules can be kept together"
-        )
+    if n := verdict.undecided:
+        sets = f"{n} set{'' if n == 1 else 's'} of rules that count at once"
+        note(f"within {LIMIT_S:g} s it was not found out whether {sets} can be kept")
     for rule in rules.file.rules:
         if isinstance(rule, Filtered) and not catalogue.mask(rule.tree).any():
             note(f"{rule.name} matches no item of {len(catalogue):,}")
