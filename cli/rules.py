@@ -14,8 +14,8 @@ import typer
 from cli.audited import audited
 from cli.console import note, show, table
 from cli.homes import AsJson, Data, HomeOption, home_of
+from cli.rule_pages import LIMIT_S, contradictions
 from cli.whole_file import replaced
-from services.gateway.rule_conflicts import conflicts
 from services.gateway.rules import FILE, MAX_FILE_BYTES, Filtered, Rules, parse
 from services.gateway.watched import Watched
 from winnow.canonical import ITEMS, items_of
@@ -78,8 +78,12 @@ def checked(file: Path, home: Path) -> Rules:
     catalogue = Catalogue()
     for page in parts(items_folder(home), ITEMS):
         catalogue.upsert(items_of(page))
-    if found := conflicts(rules.file.rules, catalogue):
+    verdict = contradictions(rules.file.rules, catalogue, LIMIT_S)
+    if found := verdict.said:
         raise FailedPrecondition("; ".join([f"{file}: {found[0]}", *found[1:]]))
+    if n := verdict.undecided:
+        sets = f"{n} set{'' if n == 1 else 's'} of rules that count at once"
+        note(f"within {LIMIT_S:g} s it was not found out whether {sets} can be kept")
     for rule in rules.file.rules:
         if isinstance(rule, Filtered) and not catalogue.mask(rule.tree).any():
             note(f"{rule.name} matches no item of {len(catalogue):,}")

@@ -167,6 +167,7 @@ def document_of(data: str, month: Month, told: Told, report: Report, took_s: flo
         "ranked": report.ranked,
         "vectors": report.vectors,
         "without": report.without,
+        "repeated": report.repeated,
         "unreadable": dict(report.unreadable),
         "differing": dict(report.names),
         "seconds": round(took_s),

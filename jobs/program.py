@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from winnow.errors import InvalidArgument, WinnowError
+from winnow.serving.repeats import Repeats
 from winnow.variables import unread
 
 NUMBER = re.compile(r"\d+(\.\d*)?")
@@ -25,7 +26,9 @@ WRONG, MISUSED, INTERRUPTED = 1, 2, 130
 
 def talkative() -> None:
     """Progress on stderr; first what of the environment nobody reads."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.addFilter(Repeats("kafka"))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=[handler])
     logging.getLogger("py4j").setLevel(logging.WARNING)
     logging.getLogger("kafka").setLevel(logging.WARNING)
     for words in unread(os.environ):

@@ -2,7 +2,8 @@
 
 For each line of the decision log, in files or in the topic, the state of the person is computed at the log position
 that the answer included, and where the line holds the vector of features that too; both are compared bit by bit with
-what was served. Ends with 0 when all are equal, 3 when one differs or cannot be read, 1 when nothing could be compared.
+what was served. A line that stands there again, as after a redelivery, is compared once. Ends with 0 when all are equal, 3
+when one differs or cannot be read, 1 when nothing could be compared.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import xxhash
 
 from jobs.compare import Difference, differences
 from jobs.known import Known, known_in
@@ -38,13 +41,14 @@ logger = logging.getLogger("winnow.skew")
 @dataclass
 class Report:
     """`without` are answers that had no state to serve; of the compared ones `ranked` had been seen by a model, and
-    `vectors` say what that model was given."""
+    `vectors` say what that model was given. `repeated` are lines that the log holds again, word for word."""
 
     compared: int = 0
     equal: int = 0
     ranked: int = 0
     vectors: int = 0
     without: int = 0
+    repeated: int = 0
     unreadable: Counter[str] = field(default_factory=Counter)  # by reason
     names: Counter[str] = field(default_factory=Counter)  # differing answers by what differs
     first: list[Difference] = field(default_factory=list)
@@ -69,6 +73,8 @@ class Report:
             yield f"{self.ranked - self.vectors:,} ranked answers without their vector: only their state was compared"
         if self.without:
             yield f"{self.without:,} answers without a state, not compared"
+        if self.repeated:
+            yield f"{self.repeated:,} lines repeat a decision, which was compared once"
         for reason, n in self.unreadable.most_common():
             yield f"{n:,} lines cannot be read: {reason}"
         for name, n in self.names.most_common(NAMES):
@@ -78,14 +84,24 @@ class Report:
 
 
 def skew(lines: Iterable[bytes], known: Known, *, keep: int = 20) -> Report:
-    """Compare every line; at most `keep` differences are kept in words."""
+    """Compare every decision; at most `keep` differences are kept in words.
+
+    Two lines are one decision only where they are equal byte by byte, as delivered ones are: another line of the same
+    request id may be the one that differs.
+    """
     report, told = Report(), time.monotonic()
+    known_lines: set[bytes] = set()
     for line in lines:
         try:
             served = of_json(line)
         except Poison as poison:
             report.unreadable[poison.reason] += 1
             continue
+        own = xxhash.xxh3_128_digest(line)
+        if own in known_lines:
+            report.repeated += 1
+            continue
+        known_lines.add(own)
         if has_state(served):
             report.add(served, list(differences(served, known)), keep)
         else:
@@ -139,7 +155,7 @@ def decision_files(places: Sequence[Path]) -> list[DecisionFile]:
 
 @dataclass(frozen=True, slots=True)
 class DecisionTopic:
-    """The topic as far as it went when it was looked at. A decision may be in it twice, and counts each time."""
+    """The topic as far as it went when it was looked at. A decision may be in it twice."""
 
     bootstrap: str
     ends: Mapping[int, int]  # offsets by partition

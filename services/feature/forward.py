@@ -124,7 +124,7 @@ class Forwarder:
                 producer.close()
         except WinnowError as away:
             if not self._away:
-                logger.warning("%s is behind: %s", self._topic.name, away.detail)
+                logger.warning("%s is behind, Kafka at %s: %s", self._topic.name, self._bootstrap, away.detail)
             self._away = away.detail
             self._tail.move(self._marks.position)
             tell(loop, self._late)
@@ -147,7 +147,7 @@ class Forwarder:
             self._origins.forget(self.forwarded)
             tell(loop, self._woken)
             if self._away:
-                logger.info("%s is back", self._topic.name)
+                logger.info("%s goes to Kafka at %s again", self._topic.name, self._bootstrap)
                 self._away = ""
             if not rows and not self._more.wait(CHECK_S):
                 self._verify()

@@ -6,53 +6,77 @@ catalogue only what the rules themselves say is compared; with one, the items th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import combinations, islice, product
+from itertools import combinations
 
 import numpy as np
 
 from services.gateway.rules import EVERY_LIST, Block, Boost, Bury, Filtered, Pin, Quota, Rule
 from services.gateway.slate import BLOCK, PLACES
-from winnow.catalogue import Catalogue, Mask
-from winnow.types import Context
+from winnow.catalogue import Catalogue, Mask, Rows
 
-CELLS = 20_000  # of lists, contexts and moments that are looked at
+SETS = 20_000  # of rules that count at once that are looked at
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def conflicts(rules: Sequence[Rule], catalogue: Catalogue | None = None) -> list[str]:
-    """What is wrong, a sentence each, naming the rules; nothing where they can all be kept."""
-    return list(dict.fromkeys(found(rules, catalogue)))
+    """What is wrong, a sentence each, naming the rules; nothing where no rule contradicts another. Whether many of them
+    can be kept together is `cli.rule_pages`: it takes a solver that no service has."""
+    return list(dict.fromkeys(found(rules, Matches(rules, catalogue))))
 
 
-def found(rules: Sequence[Rule], catalogue: Catalogue | None) -> Iterator[str]:
-    here = Matches(catalogue)
+def found(rules: Sequence[Rule], here: Matches) -> Iterator[str]:
     for one, other in combinations(rules, 2):
         if meet(one, other):
             yield from between(one, other, here)
+    if here.catalogue is None:
+        return
     for rule in rules:
-        if isinstance(rule, Pin) and catalogue is not None and rule.item_id not in catalogue:
+        if isinstance(rule, Pin) and here.kind(rule.item_id) is None:
             yield f"{rule.name} pins {rule.item_id}, which is not in the catalogue"
-    for active in together(rules) if catalogue is not None else ():
+    for active in together(rules):
         yield from of_places(active, here)
 
 
-def together(rules: Sequence[Rule]) -> Iterator[list[Rule]]:
+def together(rules: Sequence[Rule]) -> list[list[Rule]]:
     """The sets of rules that count at once, for every list, context and moment that some rule tells from others; the first
-    `CELLS` of them, which are all unless rules name very many countries, surfaces and devices."""
-    surfaces, devices, countries = (
-        ["", *sorted({word for rule in rules for word in getattr(rule, name)})]
-        for name in ("surfaces", "devices", "countries")
+    `SETS` of them, which are all unless rules name very many countries, surfaces, devices and moments."""
+    sets = [(1 << len(rules)) - 1]  # a bit a rule
+    for cases in told_apart(rules):
+        sets = distinct(one & case for one in sets for case in cases)
+    return [[rule for n, rule in enumerate(rules) if one >> n & 1] for one in sets]
+
+
+def told_apart(rules: Sequence[Rule]) -> Iterator[list[int]]:
+    """By kind of list, surface, device, country and moment: which rules count, in each case that makes a difference."""
+    yield distinct(bits(kind in rule.lists for rule in rules) for kind in EVERY_LIST)
+    for named in (
+        [rule.surfaces for rule in rules],
+        [rule.devices for rule in rules],
+        [rule.countries for rule in rules],
+    ):
+        words = ["", *sorted({word for some in named for word in some})]
+        yield distinct(bits(not some or word in some for some in named) for word in words)
+    moments = {at for rule in rules for at in (rule.starts_at, rule.ends_at) if at}
+    yield distinct(
+        bits((rule.starts_at or LONG_AGO) <= at and (rule.ends_at is None or at < rule.ends_at) for rule in rules)
+        for at in (LONG_AGO, *sorted(moments))
     )
-    moments = [LONG_AGO, *sorted({rule.starts_at for rule in rules if rule.starts_at})]
-    known: set[tuple[str, ...]] = set()
-    for kind, surface, device, country, at in islice(product(EVERY_LIST, surfaces, devices, countries, moments), CELLS):
-        active = [rule for rule in rules if rule.counts(kind, Context(surface, device, country), at)]
-        names = tuple(rule.name for rule in active)
-        if names not in known:
-            known.add(names)
-            yield active
+
+
+def bits(marks: Iterable[bool]) -> int:
+    return sum(1 << n for n, marked in enumerate(marks) if marked)
+
+
+def distinct(sets: Iterable[int]) -> list[int]:
+    """The first `SETS` different ones."""
+    known: dict[int, None] = {}
+    for one in sets:
+        if len(known) == SETS:
+            break
+        known[one] = None
+    return list(known)
 
 
 def of_places(active: Sequence[Rule], here: Matches) -> Iterator[str]:
@@ -79,17 +103,29 @@ def of_places(active: Sequence[Rule], here: Matches) -> Iterator[str]:
 
 
 class Matches:
-    """The items of a catalogue that filters match."""
+    """The items of a catalogue that filters match, by kind: two items are of one where all filters say the same of both.
+    There are far fewer kinds than items. Without a catalogue nothing is known."""
 
-    def __init__(self, catalogue: Catalogue | None) -> None:
+    def __init__(self, rules: Sequence[Rule], catalogue: Catalogue | None) -> None:
         self.catalogue = catalogue
-        self._masks: dict[str, Mask] = {}
+        if catalogue is None:
+            return
+        filtered = [rule for rule in rules if isinstance(rule, Filtered)]
+        masks = np.zeros((len(filtered), len(catalogue)), np.bool_)
+        for n, rule in enumerate(filtered):
+            masks[n] = catalogue.mask(rule.tree)
+        self.first, self._kinds = columns(masks)  # (kinds,) the first row of each in the catalogue; (items,)
+        self.counts: Rows = np.bincount(self._kinds, minlength=len(self.first))  # (kinds,) how many items
+        self._masks: dict[str, Mask] = {rule.name: masks[n, self.first] for n, rule in enumerate(filtered)}
 
     def mask(self, rule: Filtered) -> Mask:
-        assert self.catalogue is not None
-        if rule.name not in self._masks:
-            self._masks[rule.name] = self.catalogue.mask(rule.tree)
+        """(kinds,) which of them the rule is about."""
         return self._masks[rule.name]
+
+    def kind(self, item_id: str) -> int | None:
+        """None: there is no such item."""
+        row = -1 if self.catalogue is None else int(self.catalogue.rows([item_id])[0])
+        return None if row < 0 else int(self._kinds[row])
 
     def both(self, one: Filtered, other: Filtered) -> str:
         """What both match, in words; "" for nothing that is known."""
@@ -97,8 +133,10 @@ class Matches:
             return "the same items"
         if self.catalogue is None:
             return ""
-        rows = np.flatnonzero(self.mask(one) & self.mask(other))
-        return f"{len(rows)} items, {self.catalogue.ids[rows[0]]} among them" if len(rows) else ""
+        shared = self.mask(one) & self.mask(other)
+        if not shared.any():
+            return ""
+        return f"{self.counts[shared].sum()} items, {self.catalogue.ids[self.first[shared].min()]} among them"
 
     def within(self, one: Filtered, other: Filtered) -> bool:
         """Whether all that one matches is matched by the other, and there is any."""
@@ -111,8 +149,7 @@ class Matches:
 
     def apart(self, rules: Sequence[Quota]) -> list[Quota]:
         """Some of the rules, of which no two match one item: the first, and each next one that fits to those before."""
-        assert self.catalogue is not None
-        taken, chosen = np.zeros(len(self.catalogue), np.bool_), []
+        taken, chosen = np.zeros(len(self.counts), np.bool_), []
         for rule in rules:
             if not (self.mask(rule) & taken).any():
                 chosen.append(rule)
@@ -133,9 +170,15 @@ class Matches:
         )
 
     def has(self, rule: Filtered, item_id: str) -> bool:
-        if self.catalogue is None or (row := int(self.catalogue.rows([item_id])[0])) < 0:
-            return False
-        return bool(self.mask(rule)[row])
+        kind = self.kind(item_id)
+        return kind is not None and bool(self.mask(rule)[kind])
+
+
+def columns(masks: Mask) -> tuple[Rows, Rows]:
+    """Of (m, n) masks: where each different column stands first, and which of these every column is (n,)."""
+    packed = np.packbits(np.vstack([masks, np.zeros((1, masks.shape[1]), np.bool_)]), axis=0).T
+    _, first, each = np.unique(packed, axis=0, return_index=True, return_inverse=True)
+    return first, each.reshape(-1)
 
 
 def meet(one: Rule, other: Rule) -> bool:

@@ -2,7 +2,7 @@
 a gateway reads it again when it changes.
 
 Where two rules meet, the stronger wins: block before pin before quota before bury before boost. What they do to a list is
-`services.gateway.ruled`; whether they contradict each other is `services.gateway.rule_conflicts`.
+`services.gateway.ruled`; whether they contradict each other is `services.gateway.rule_conflicts`, and over a catalogue `cli.rule_pages`.
 """
 
 from __future__ import annotations

@@ -83,14 +83,14 @@ class ToBroker:
             self._lost(away)
             return False
         if self._away:
-            logger.info("decisions go to the broker again")
+            logger.info("decisions go to Kafka at %s again", self._bootstrap)
         self._away = False
         DECISIONS.labels(to="broker").inc(len(records))
         return True
 
     def _lost(self, away: WinnowError) -> None:
         if not self._away:
-            logger.warning("decisions wait on disk: %s", away.detail)
+            logger.warning("decisions wait on disk, Kafka at %s: %s", self._bootstrap, away.detail)
         self._away = True
         self._let_go()
         self._retry_at = time.monotonic() + RETRY_S

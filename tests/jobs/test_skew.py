@@ -181,6 +181,25 @@ def test_answers_without_a_state_are_told_apart(right: Path) -> None:
     assert (report.without, report.compared, report.fine) == (2, 1, True)
 
 
+def test_a_decision_that_was_delivered_twice_counts_once(right: Path) -> None:
+    one, other = lines(right)[:2]
+    report = skew([one, other, one, one], known_in(right))
+    assert (report.compared, report.equal, report.vectors, report.repeated, report.fine) == (2, 2, 2, 2, True)
+    assert "2 lines repeat a decision, which was compared once" in list(report.lines())
+    stateless = decision_of(of_json(one), skipped=("feature",))
+    report = skew([stateless, stateless], known_in(right))
+    assert (report.without, report.repeated) == (1, 1)
+
+
+def test_another_line_of_the_same_request_is_compared_too(right: Path) -> None:
+    """The one that differs must not hide behind one that is right."""
+    served = of_json(lines(right)[0])
+    assert served.vector is not None
+    wrong = replace(served.vector, numbers={**served.vector.numbers, "user_log_events": 0.125})
+    report = skew([lines(right)[0], to_json(replace(served, vector=wrong))], known_in(right))
+    assert (report.compared, report.equal, report.repeated) == (2, 1, 0)
+
+
 @pytest.mark.parametrize(
     ("spoilt", "reason"),
     [

@@ -51,6 +51,8 @@ class Feed:
         except WinnowError as away:
             self._lost(away)
             return False
+        if self._away:
+            logger.info("audit records go to Kafka at %s again", self._bootstrap)
         self._away = False
         AUDIT_SENT.inc(len(lines))
         write_mark(folder, mark)
@@ -70,7 +72,7 @@ class Feed:
 
     def _lost(self, away: WinnowError) -> None:
         if not self._away:
-            logger.warning("audit records wait in their files: %s", away.detail)
+            logger.warning("audit records wait in their files, Kafka at %s: %s", self._bootstrap, away.detail)
         self._away = True
         self.close()
         self._retry_at = time.monotonic() + RETRY_S

@@ -21,6 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from winnow.errors import InvalidArgument, Unavailable
 from winnow.secrets import without_credentials, without_words
 from winnow.serving.address import LAST_PORT, reason
+from winnow.serving.repeats import Repeats
 from winnow.tracing import exemplar, trace_id
 
 M = TypeVar("M", Counter, Histogram)
@@ -100,6 +101,8 @@ SPANS = Counter(
 
 TALKATIVE = ("kafka", "httpx", "httpcore", "urllib3", "hpack")
 """Libraries whose debugging lines hold what is sent through them: keys of messages, which are ids, and addresses."""
+REPETITIVE = ("kafka",)
+"""Libraries that log every attempt to reach what is away: kafka-python ten lines a second, as long as that lasts."""
 
 CERTIFICATE_EXPIRY = Gauge(
     "winnow_certificate_expiry_timestamp_seconds", "When a certificate in use ends, Unix time", ["certificate"]
@@ -136,6 +139,8 @@ def configure_logging(level: str = "INFO") -> None:
     """Every logger of the process writes JSON lines to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
+    for name in REPETITIVE:
+        handler.addFilter(Repeats(name))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))

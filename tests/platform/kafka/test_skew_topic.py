@@ -55,6 +55,12 @@ def test_the_topic_is_compared_from_its_beginning_to_where_it_ended(
     assert len(ranked) > 60
     assert f"{len(lines)} of {len(lines)} answers equal (100.0000%), {len(ranked)} with" in capsys.readouterr().out
 
+    send(own_broker, lines[:3])  # as after a broker that did not say that it had them
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert f"{len(lines)} of {len(lines)} answers equal" in told
+    assert "3 lines repeat a decision, which was compared once" in told
+
     served = ranked[40]
     assert served.vector is not None
     wrong = replace(served.vector, numbers={**served.vector.numbers, "user_log_events": 0.125})

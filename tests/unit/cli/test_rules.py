@@ -92,6 +92,25 @@ def test_what_contradicts_itself_is_not_published(shop: Path, tmp_path: Path) ->
     assert (shop / "rules" / "rules.json").read_bytes() == before
 
 
+def test_what_only_three_rules_show_is_not_published_and_what_was_not_found_out_is_noted(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brands = [{"field": "brand", "op": "in", "values": [f"Brand {n}"]} for n in (1, 2)]
+    wanted = [{"kind": "quota", "name": f"own-{n}", "filter": brands[n], "at_least": 3} for n in (0, 1)]
+    few = {"kind": "quota", "name": "few", "filter": {"any": brands}, "at_most": 4}
+    said = refused("publish", rules(tmp_path, *wanted, few), "--home", shop).detail
+    for name in (
+        "own-0 (rules.0) wants at least 3",
+        "own-1 (rules.1)",
+        "few (rules.2) wants at most 4",
+        "ask less of one",
+    ):
+        assert name in said
+    assert "no contradiction found" in ran("check", rules(tmp_path, *wanted), "--home", shop)
+    monkeypatch.setattr("cli.rules.LIMIT_S", -1.0)
+    assert "not found out whether 1 set of rules" in ran("check", rules(tmp_path, *wanted), "--home", shop)
+
+
 def test_what_is_missing_is_named(shop: Path, tmp_path: Path) -> None:
     assert refused("check", tmp_path / "none.json", "--home", shop).field == "FILE"
     assert refused("check", rules(tmp_path, BURY), "--home", tmp_path / "nowhere").field == "--home"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from services.gateway.build import rules_file
-from services.gateway.rule_conflicts import conflicts
+from services.gateway.rule_conflicts import conflicts, together
+from services.gateway.rules import EVERY_LIST as LISTS
 from services.gateway.rules import MAX_RULES, Active, RuleBook, Rules, parse
 from services.gateway.settings import Settings
 from winnow.catalogue import Catalogue
@@ -353,3 +355,38 @@ def test_a_gateway_does_not_start_without_the_rules_it_was_told_of(tmp_path: Pat
 def test_where_the_rules_are() -> None:
     assert rules_file(Settings(home=Path("h"))) == Path("h/rules/rules.json")
     assert rules_file(Settings(home=Path("h"), rules_file="mounted/rules.json")) == Path("mounted/rules.json")
+
+
+WORDS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=2)
+MOMENTS = st.one_of(st.none(), st.integers(1, 4))
+
+
+@st.composite
+def somewhere(draw: st.DrawFn) -> dict[str, Any]:
+    """Where and when a rule counts."""
+    starts, ends = draw(MOMENTS), draw(MOMENTS)
+    if starts is not None and ends is not None and starts >= ends:
+        ends = None
+    when = {"starts_at": starts, "ends_at": ends}
+    where = {name: draw(WORDS) for name in ("surfaces", "devices", "countries")}
+    lists = ["recommend"] if any(where.values()) else draw(st.sampled_from([["recommend"], ["similar"], [*LISTS]]))
+    return {
+        "lists": lists,
+        **where,
+        **{name: f"2026-05-0{day}T00:00:00Z" for name, day in when.items() if day is not None},
+    }
+
+
+@settings(max_examples=50)
+@given(st.lists(somewhere(), max_size=5))
+def test_rules_count_together_where_some_request_says_so(where: list[dict[str, Any]]) -> None:
+    made = rules_of(*(rule("bury", f"r{n}", filter=RED, **more) for n, more in enumerate(where))).file.rules
+    words = ["", "a", "b", "c"]
+    moments = [datetime(2026, 5, day, tzinfo=UTC) for day in range(1, 6)] + [datetime(2026, 4, 1, tzinfo=UTC)]
+    expected = {
+        tuple(one.name for one in made if one.counts(kind, Context(*context), at))
+        for kind in LISTS
+        for context in product(words, words, words)
+        for at in moments
+    }
+    assert {tuple(one.name for one in some) for some in together(made)} == expected
