@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,18 @@ from uuid import uuid4
 from parts.kafka import kafka
 from parts.program import HOST, Program, Running, free_ports, start
 from winnow.kafka import Consumer, end_offsets
-from winnow.topics import Message, Topic
+from winnow.topics import Message, Placed, Record, Topic
+
+
+class Takes:
+    """A broker's producer that takes everything (`winnow.kafka.Producer`)."""
+
+    def __init__(self, *args: object, **options: object) -> None: ...
+
+    def produce(self, topic: str, records: Sequence[Record]) -> list[Placed]:
+        return [Placed(0, n) for n, _ in enumerate(records)]
+
+    def close(self) -> None: ...
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,19 +12,9 @@ from services.gateway import to_broker
 from services.gateway.spool import Spool
 from services.gateway.to_broker import ToBroker
 from services.gateway.to_disk import ToDisk
+from tests.brokers import Takes
 from winnow import kafka
-from winnow.topics import Placed, Record
-
-
-class Back:
-    """A broker's producer that takes everything."""
-
-    def __init__(self, *args: object, **options: object) -> None: ...
-
-    def produce(self, topic: str, records: Sequence[Record]) -> list[Placed]:
-        return [Placed(0, n) for n, _ in enumerate(records)]
-
-    def close(self) -> None: ...
+from winnow.topics import Record
 
 
 def test_a_broker_that_is_lost_and_comes_back_is_two_lines(
@@ -41,7 +30,7 @@ def test_a_broker_that_is_lost_and_comes_back_is_two_lines(
     for _ in range(3):
         one.deliver([record])
     monkeypatch.setattr(to_broker, "create", lambda *args, **options: None)
-    monkeypatch.setattr(to_broker, "Producer", Back)
+    monkeypatch.setattr(to_broker, "Producer", Takes)
     for _ in range(3):
         one.deliver([record])
     one.close()

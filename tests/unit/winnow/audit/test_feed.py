@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from parts.program import HOST, free_ports
+from tests.brokers import Takes
 from winnow import kafka
 from winnow.audit import feed
 from winnow.audit.feed import Feed
 from winnow.audit.folder import Mark
-from winnow.topics import Placed, Record
-
-
-class Back:
-    """A broker's producer that takes everything."""
-
-    def __init__(self, *args: object, **options: object) -> None: ...
-
-    def produce(self, topic: str, records: Sequence[Record]) -> list[Placed]:
-        return [Placed(0, n) for n, _ in enumerate(records)]
-
-    def close(self) -> None: ...
 
 
 def test_a_broker_that_is_lost_and_comes_back_is_two_lines(
@@ -38,7 +26,7 @@ def test_a_broker_that_is_lost_and_comes_back_is_two_lines(
     for _ in range(3):
         assert not one.step(tmp_path, "chain", end)
     monkeypatch.setattr(feed, "create", lambda *args, **options: None)
-    monkeypatch.setattr(feed, "Producer", Back)
+    monkeypatch.setattr(feed, "Producer", Takes)
     one.step(tmp_path, "chain", end)
     with (tmp_path / "0.jsonl").open("ab") as file:
         file.write(b"three\n")
