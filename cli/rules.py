@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from cli.audited import audited
@@ -16,7 +17,7 @@ from cli.console import note, show, table
 from cli.homes import AsJson, Data, HomeOption, home_of
 from cli.rule_pages import LIMIT_S, contradictions
 from cli.whole_file import replaced
-from services.gateway.rules import FILE, MAX_FILE_BYTES, Filtered, Rules, parse
+from services.gateway.rules import FILE, MAX_FILE_BYTES, Block, Filtered, Rules, parse
 from services.gateway.watched import Watched
 from winnow.canonical import ITEMS, items_of
 from winnow.catalogue import Catalogue
@@ -85,8 +86,12 @@ def checked(file: Path, home: Path) -> Rules:
         sets = f"{n} set{'' if n == 1 else 's'} of rules that count at once"
         note(f"within {LIMIT_S:g} s it was not found out whether {sets} can be kept")
     for rule in rules.file.rules:
-        if isinstance(rule, Filtered) and not catalogue.mask(rule.tree).any():
-            note(f"{rule.name} matches no item of {len(catalogue):,}")
+        if isinstance(rule, Filtered):
+            matching = int(np.count_nonzero(catalogue.mask(rule.tree)))
+            if not matching:
+                note(f"{rule.name} matches no item of {len(catalogue):,}")
+            elif matching == len(catalogue) and isinstance(rule, Block):
+                note(f"{rule.name} blocks every item: where it counts, pages are empty")
     return rules
 
 

@@ -49,19 +49,21 @@ class Term:
 
     def __post_init__(self) -> None:
         if is_text(self.field):
-            allowed: tuple[Op, ...] = (Op.IN,)
+            self._takes(Op.IN)
             if not 1 <= len(self.values) <= MAX_VALUES:
                 raise InvalidArgument(f"between 1 and {MAX_VALUES} values", field=f"filter.{self.field}.values")
             for value in self.values:
                 check_text(value, f"filter.{self.field}.values", 2_000)
         elif self.field in NUMBER_FIELDS:
-            allowed = (Op.LT, Op.LE, Op.GT, Op.GE)
+            self._takes(Op.LT, Op.LE, Op.GT, Op.GE)
             check_number(self.number, f"filter.{self.field}.number", low=-1e12, high=1e12)
         elif self.field in FLAG_FIELDS:
-            allowed = (Op.IS,)
+            self._takes(Op.IS)
         else:
             known = ", ".join((*TEXT_FIELDS, *NUMBER_FIELDS, *FLAG_FIELDS, ATTRIBUTE + "<name>"))
             raise InvalidArgument(f"unknown field {self.field!r}; known are {known}", field="filter.field")
+
+    def _takes(self, *allowed: Op) -> None:
         if self.op not in allowed:
             raise InvalidArgument(
                 f"{self.field} takes {', '.join(allowed)}, not {self.op}", field=f"filter.{self.field}.op"

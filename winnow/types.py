@@ -320,13 +320,15 @@ class CataloguePage:
 
 
 def check_id(value: object, name: str, *, required: bool = True) -> None:
-    """An identifier: 1 to 256 characters, no control characters, no surrounding blanks."""
+    """An identifier: 1 to 256 characters, none of them a control or a replacement character, no surrounding blanks."""
     check_text(value, name, MAX_ID)
     assert isinstance(value, str)
     if required and not value:
         raise InvalidArgument("must not be empty", field=name)
     if value != value.strip():
         raise InvalidArgument("must not start or end with a blank", field=name)
+    if "\ufffd" in value:  # what decoders put for bytes that they cannot read: several ids would become one
+        raise InvalidArgument("must be valid UTF-8, without U+FFFD", field=name)
 
 
 def check_text(value: object, name: str, limit: int) -> None:

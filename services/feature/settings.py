@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from winnow.kafka_security import KafkaSecurity
-from winnow.serving.address import Address
+from winnow.serving.address import Address, RedisUrl
 from winnow.serving.settings import ServingSettings
 
 
@@ -20,7 +20,7 @@ class Settings(ServingSettings, KafkaSecurity):
     home: Path = Path("build/homes/ml-100k")
     feature_address: Address = "127.0.0.1:50051"
     segment_bytes: int = Field(64 * 2**20, ge=2**16, le=2**30)
-    redis_url: str = Field("", repr=False, description="redis://host:port/0 for people's hot state; empty: none")
+    redis_url: RedisUrl = Field("", repr=False, description="redis://host:port/0 for people's hot state; empty: none")
     redis_timeout_ms: float = Field(50.0, gt=0, le=5_000, description="how long an event waits for Redis at most")
     kafka_bootstrap: str = Field("", description="host:port,… of the brokers; empty: the home alone")
     kafka_replicas: int = Field(1, ge=1, le=9, description="of the topics that are made at the start")

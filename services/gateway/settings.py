@@ -11,7 +11,7 @@ from pydantic_settings import SettingsConfigDict
 from services.gateway.auth_settings import AuthSettings
 from winnow.audit.settings import AuditSettings
 from winnow.kafka_security import KafkaSecurity
-from winnow.serving.address import Address
+from winnow.serving.address import Address, RedisUrl
 from winnow.serving.settings import FaceSettings
 
 MS = 1e-3
@@ -78,7 +78,9 @@ class Settings(AuthSettings, AuditSettings, FaceSettings, KafkaSecurity):
     max_body_bytes: int = Field(2 * 2**20, ge=1_024)
     kafka_bootstrap: str = Field("", description="host:port,… of the brokers; empty: the home alone")
     kafka_replicas: int = Field(1, ge=1, le=9, description="of the topics that are made at the start")
-    redis_url: str = Field("", repr=False, description="redis://host:port/0, asked of people while feature is away")
+    redis_url: RedisUrl = Field(
+        "", repr=False, description="redis://host:port/0, asked of people while feature is away"
+    )
     redis_timeout_ms: float = Field(50.0, gt=0, le=5_000, description="how long that may take")
     decision_queue_bytes: int = Field(64 * 2**20, ge=2**16, description="of decisions in memory until they are logged")
     decision_disk_bytes: int = Field(

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from winnow.serving.address import Address
+from winnow.serving.address import Address, RedisUrl
 from winnow.serving.settings import ServingSettings
 from winnow.serving.triton_settings import TritonSettings
 
@@ -26,7 +26,9 @@ class Settings(TritonSettings, ServingSettings):
     ranking_address: Address = "127.0.0.1:50053"
     ranking_threads: int = Field(1, ge=1, le=256, description="rankings at a time, each on one core")
     ranking_max_waiting: int = Field(256, ge=1, description="calls at once before more are refused")
-    redis_url: str = Field("", repr=False, description="redis://host:port/0, which tells of changed items; empty: none")
+    redis_url: RedisUrl = Field(
+        "", repr=False, description="redis://host:port/0, which tells of changed items; empty: none"
+    )
     default_objectives: Mapping[str, float] = {"click": 1.0}
     surface_objectives: Mapping[str, Mapping[str, float]] = Field(
         {}, description="the same by the surface of a request's context"

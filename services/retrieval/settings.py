@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import SettingsConfigDict
 
 from services.retrieval.part import Part
 from winnow.errors import InvalidArgument
+from winnow.nearest import meant
 from winnow.serving.address import Address, checked
 from winnow.serving.settings import ServingSettings
 from winnow.serving.triton_settings import TritonSettings
 
+SOURCES = ("tower", "sequence", "item_to_item", "trending", "fresh", "text", "again")
+MOST = 1e6  # of a share, a weight or a floor, so that sums of them stay numbers
+
 
 class Settings(TritonSettings, ServingSettings):
     """`retrieval_address` is where the service listens. Shares, weights and floors are per source
-    (`services.retrieval.merge.Blend`); text only competes when a query brings words, again
+    (`services.retrieval.merge.Blend`), each map in place of its default; text only competes when a query brings words, again
     only where seen items may come back."""
 
     model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")
@@ -58,6 +62,27 @@ class Settings(TritonSettings, ServingSettings):
     sequence_decay: float = Field(0.5, gt=0, le=1, description="what the next older act counts")
     item_to_item_acts: int = Field(20, ge=1, le=50, description="newest acts whose companions are proposed")
     item_to_item_decay: float = Field(0.9, gt=0, le=1, description="what the next older act counts")
+
+    @field_validator("retrieval_shares", "retrieval_weights", "retrieval_floors")
+    @classmethod
+    def _by_source(cls, value: Mapping[str, float], about: ValidationInfo) -> Mapping[str, float]:
+        for source, number in value.items():
+            if source not in SOURCES:
+                words = f"unknown source {source!r}{meant(source, SOURCES)}; known are {', '.join(SOURCES)}"
+                raise PydanticCustomError("source", "{words}", {"words": words})
+            least = -MOST if about.field_name == "retrieval_weights" else 0.0
+            above = about.field_name == "retrieval_floors"  # it divides
+            if not (least < number if above else least <= number) or number > MOST:
+                words = f"{source}: {'above' if above else 'at least'} {least:g} and at most {MOST:g}"
+                raise PydanticCustomError("source", "{words}", {"words": words})
+        return value
+
+    @field_validator("retrieval_shares")
+    @classmethod
+    def _somebody(cls, value: Mapping[str, float]) -> Mapping[str, float]:
+        if not any(value.values()):
+            raise PydanticCustomError("source", "give at least one source a share above 0")
+        return value
 
     @field_validator("retrieval_shard")
     @classmethod

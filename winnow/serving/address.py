@@ -20,7 +20,21 @@ def checked(address: str) -> str:
     return address
 
 
+def checked_or_none(address: str) -> str:
+    return checked(address) if address else address
+
+
+def redis_checked(url: str) -> str:
+    """Its password is not repeated when it is wrong."""
+    if url and not url.startswith(("redis://", "rediss://", "unix://")):
+        raise PydanticCustomError("redis", "give redis://host:port/0, or rediss://host:port/0 for TLS")
+    return url
+
+
 Address = Annotated[str, AfterValidator(checked)]
+MaybeAddress = Annotated[str, AfterValidator(checked_or_none)]
+"""Empty: there is none."""
+RedisUrl = Annotated[str, AfterValidator(redis_checked)]
 
 
 class CannotListen(Unavailable):

@@ -9,13 +9,15 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from winnow.serving.address import MaybeAddress
+
 
 class TritonSettings(BaseSettings):
     """Without `triton_address`, models run in the process itself and the rest does not matter."""
 
     model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore")
 
-    triton_address: str = Field("", description="host:port of its gRPC face; empty: ONNX Runtime in process")
+    triton_address: MaybeAddress = Field("", description="host:port of its gRPC face; empty: ONNX Runtime in process")
     triton_repository: Path = Field(Path("build/triton/models"), description="folder that Triton reads models from")
     triton_shared_memory: bool = Field(False, description="inputs by shared memory: only on one machine, as one user")
     triton_timeout_s: float = Field(1.0, gt=0, description="of one inference where the stage's budget is not shorter")

@@ -134,3 +134,10 @@ def test_what_gateways_could_not_read_again_is_not_published(
 def test_a_rule_of_nothing_is_no_error_and_is_said(shop: Path, tmp_path: Path) -> None:
     nothing = {**BURY, "name": "typo", "filter": {"field": "brand", "op": "in", "values": ["Brnad 3"]}}
     assert "typo matches no item of 400" in ran("check", rules(tmp_path, nothing), "--home", shop)
+
+
+def test_a_rule_that_empties_every_page_is_said(shop: Path, tmp_path: Path) -> None:
+    everything = {"name": "all", "kind": "block", "filter": {"all": []}}
+    assert "all blocks every item: where it counts, pages are empty" in ran(
+        "check", rules(tmp_path, everything), "--home", shop
+    )

@@ -291,6 +291,7 @@ def test_how_long_a_certificate_and_its_authority_last_is_shown(folder: Path) ->
         ({"tls_folder": "x", "tls_ca": "c"}, "WINNOW_TLS_FOLDER and WINNOW_TLS_CA are both set"),
         ({"face_tls_cert": "a"}, "WINNOW_FACE_TLS_KEY is not set, and WINNOW_FACE_TLS_CERT is"),
         ({"health_address": "nowhere"}, "WINNOW_HEALTH_ADDRESS: give host:port"),
+        ({"redis_url": "localhost"}, "WINNOW_REDIS_URL: give redis://host:port/0"),
     ],
 )
 def test_half_a_configuration_stops_the_start_and_names_the_variable(given: dict[str, str], words: str) -> None:
