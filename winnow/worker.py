@@ -56,6 +56,7 @@ class Worker:
         if self._waiting >= self._max_waiting:
             raise ResourceExhausted(f"{self._name}: {self._max_waiting} calls are waiting already")
         if self._here and not self._waiting and self._brief >= LATELY:
+            await asyncio.sleep(0)  # or a caller that asks again and again would leave nobody else a turn
             return self._timed(work, *args)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()

@@ -74,14 +74,20 @@ def query() -> RankQuery:
     return RankQuery(make_user("u1", ["i3", "i5"]), candidates)
 
 
+def where(host: ModelHost) -> str:
+    """As settings say it; nothing is asked there but by the host."""
+    return "" if isinstance(host, InProcess) else "127.0.0.1:1"
+
+
 def ranking(bundle: Bundle, host: ModelHost) -> RankingService:
-    service = ranking_build.build(ranking_build.Settings(ranking_threads=CALLERS), catalogue())
+    settings = ranking_build.Settings(ranking_threads=CALLERS, triton_address=where(host))
+    service = ranking_build.build(settings, catalogue())
     service.use(ranking_build.load_bundle(service, bundle, host))
     return service
 
 
 def retrieval(bundle: Bundle, host: ModelHost) -> RetrievalService:
-    service = retrieval_build.build(retrieval_build.Settings(), catalogue())
+    service = retrieval_build.build(retrieval_build.Settings(triton_address=where(host)), catalogue())
     service.use(retrieval_build.load_bundle(service, bundle, host))
     return service
 

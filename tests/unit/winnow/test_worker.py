@@ -117,6 +117,24 @@ async def test_brief_work_fails_where_it_is_called_as_it_would_in_a_thread(patie
     worker.close()
 
 
+async def test_who_asks_again_and_again_leaves_others_their_turn(patient: float) -> None:
+    worker, asked = Worker("test", here=True), 0
+
+    async def greedy() -> None:
+        nonlocal asked
+        while True:
+            await worker.run(where)
+            asked += 1
+
+    await brief(worker)
+    task = asyncio.create_task(greedy())
+    async with asyncio.timeout(10):
+        while asked < 100:
+            await asyncio.sleep(0)
+    task.cancel()
+    worker.close()
+
+
 async def test_nothing_passes_work_that_is_in_a_thread() -> None:
     worker, gate = Worker("test", here=True), threading.Event()
     slow = asyncio.create_task(worker.run(gate.wait, 10))
