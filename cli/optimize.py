@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 TOWERS = "retrieval"
 
 
-
 def known(model: str) -> str:
     there = (*CATALOGUE, TOWERS)
     if model not in there:

@@ -114,8 +114,10 @@ def fault(text: bytes, at: int) -> str:
         after = text[value.end() : value.end() + 1]
         if after not in (b"", b",", b"\r", b"\n"):
             below = len(BREAK.findall(value[0]))
+            if not below:
+                return BROKEN
             where = f"{below} line{'s' if below > 1 else ''} below, in the middle of a value"
-            return f"a quote opens in this row and closes {where}; only its first line was left out" if below else BROKEN
+            return f"a quote opens in this row and closes {where}; only its first line was left out"
         if after != b",":
             return ""
         at = value.end() + 1

@@ -76,7 +76,7 @@ def test_ctrl_c_while_it_starts_says_what_stays_and_how_to_go_on(tmp_path: Path)
         ((), False, False, "has no promoted retrieval model; make demo ONCE=1 DATA=ml-100k trains it"),
         ((), True, False, "winnow demo --once --data … --home {home} reads a data set into it and trains it"),
         ((), True, True, "winnow train retrieval --promote --home {home} trains it; then ranking, likewise"),
-        (("retrieval",), True, True, "no promoted ranking model; winnow train ranking --promote --home {home} trains it"),
+        (("retrieval",), True, True, "ranking model; winnow train ranking --promote --home {home} trains it"),
     ],
 )
 def test_a_home_without_models_says_how_that_home_gets_them(

@@ -103,7 +103,7 @@ def test_row_numbers_go_on_after_a_line_that_was_left_out(tmp_path: Path) -> Non
     rows = {row["row"]: row.get("fault") or row["b"] for frame in frames for row in frame.to_dicts()}
     assert rows == {
         1: "x\ny",
-        2: 'z\n3,w\n4\n5,v',
+        2: "z\n3,w\n4\n5,v",
         3: BROKEN,
         4: "s",
     }
