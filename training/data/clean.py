@@ -208,7 +208,7 @@ def text_rules(name: str, limit: int) -> list[Rule]:
 
 def number_rules(raw: pl.DataFrame, name: str, low: float, high: float, *, whole: bool = False) -> list[Rule]:
     column = pl.col(name)
-    rules = [
+    rules: list[Rule] = [
         (raw_given(raw, name) & column.is_null(), f"{name} is not a number"),
         (~column.is_finite(), f"{name} is not finite"),
         (column < low, f"negative {name}" if low == 0 else f"{name} is below {low:g}"),
