@@ -64,6 +64,7 @@ def make(
 @app.command("list")
 def listed(file: File, as_json: AsJson = False) -> None:
     """Which keys there are, what they may do, and until when."""
+    must_be_there(file)
     rows = held(file)
     shown = table("API keys", "id", "scopes", "made", "until")
     for key in rows:
@@ -76,6 +77,7 @@ def revoke(id: Id, file: File, data: Data = "ml-100k", home: HomeOption = None) 
     """Take a key away; gateways refuse it within seconds."""
     if not ID.fullmatch(id):  # else anything, also a key given by mistake, would be recorded
         raise InvalidArgument("small letters, digits and hyphens, at most 40", field="id")
+    must_be_there(file)
 
     def without(rows: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
         gone = [key for key in rows if key.id == id]
@@ -111,6 +113,11 @@ def until(key: ApiKey) -> str:
     if key.expires_at is None:
         return "for ever"
     return f"{'expired' if key.expired() else 'until'} {key.expires_at:%Y-%m-%d %H:%M} UTC"
+
+
+def must_be_there(file: Path) -> None:
+    if not file.exists():
+        raise NotFound(f"no file {file}; winnow keys create makes one", field="--file")
 
 
 def held(file: Path) -> tuple[ApiKey, ...]:

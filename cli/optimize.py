@@ -24,8 +24,10 @@ from cli.evaluate import People
 from cli.homes import AsJson, Data, HomeOption, home_of, registry_uri
 from cli.promote import Uri
 from cli.train import Preset, Seed
+from training.models.catalogue import CATALOGUE
 from winnow.errors import FailedPrecondition, NotFound
 from winnow.home import DATASET
+from winnow.nearest import meant
 from winnow.trial_log import TrialLog
 
 if TYPE_CHECKING:
@@ -33,7 +35,17 @@ if TYPE_CHECKING:
 
 TOWERS = "retrieval"
 
-ModelName = Annotated[str, typer.Argument(help="A model of the catalogue, or retrieval: the two towers.")]
+
+def known(model: str) -> str:
+    there = (*CATALOGUE, TOWERS)
+    if model not in there:
+        raise typer.BadParameter(f"no model {model!r}{meant(model, there)}; there are {', '.join(there)}")
+    return model
+
+
+ModelName = Annotated[
+    str, typer.Argument(help="A model of the catalogue, or retrieval: the two towers.", callback=known)
+]
 Minutes = Annotated[
     float,
     typer.Option(

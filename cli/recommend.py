@@ -72,8 +72,8 @@ def over_rest(url: str, request: RecommendRequest, authorities: str = "", api_ke
             timeout=TIMEOUT_S,
             verify=trust(authorities),
         )
-    except httpx.InvalidURL as wrong:
-        raise InvalidArgument(f"{wrong}; for example http://127.0.0.1:8080", field="--url") from wrong
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as wrong:
+        raise InvalidArgument(f"{str(wrong).rstrip('.')}; for example http://127.0.0.1:8080", field="--url") from wrong
     except httpx.HTTPError as gone:
         raise nobody(url, gone) from gone
     if response.is_error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import psutil
@@ -11,7 +12,8 @@ from rich.table import Table
 from cli.console import note, out, table
 from cli.homes import BUILD, Data, HomeOption, home_of
 from cli.models import registry_of
-from winnow.errors import FailedPrecondition
+from winnow.errors import FailedPrecondition, InvalidArgument
+from winnow.home import DATASET
 
 FOLDER = BUILD / "up"
 WITHOUT = "Parts to leave out, separated by commas: redis, kafka, mlflow, triton, spark."
@@ -30,14 +32,15 @@ def up(
     from parts.program import launch
     from parts.stack import PARTS, SCHEDULE, Stack
 
+    left_out = {name.strip() for name in without.split(",") if name.strip()}
+    if unknown := left_out - {*PARTS}:
+        raise InvalidArgument(f"{', '.join(sorted(unknown))}: the parts are {', '.join(PARTS)}", field="--without")
     chosen = home_of(data, home)
     registry = registry_of(chosen)
     for kind in ("retrieval", "ranking"):
         if registry.champion(kind) is None:
-            raise FailedPrecondition(f"{chosen} has no promoted {kind} model; make demo ONCE=1 DATA={data} trains it")
-    left_out = {name.strip() for name in without.split(",") if name.strip()}
-    if unknown := left_out - {*PARTS}:
-        raise FailedPrecondition(f"--without {', '.join(sorted(unknown))}: the parts are {', '.join(PARTS)}")
+            remedy = f"make demo ONCE=1 DATA={data} trains it" if home is None else trained_by(kind, chosen)
+            raise FailedPrecondition(f"{chosen} has no promoted {kind} model; {remedy}")
     parts = tuple(name for name in PARTS if name not in left_out)
     stack = Stack.planned(FOLDER, chosen, (*parts, SCHEDULE) if schedule else parts)
     programs = stack.programs()
@@ -53,6 +56,15 @@ def up(
         raise
     out.print(shown(stack.ports, [program.name for program in programs]))
     note("make down stops all of it; logs lie in build/up")
+
+
+def trained_by(kind: str, home: Path) -> str:
+    """What trains the first model of this kind in a home that somebody named."""
+    if not (home / DATASET).is_file():
+        return f"winnow demo --once --data … --home {home} reads a data set into it and trains it"
+    if kind == "retrieval":
+        return f"winnow train retrieval --promote --home {home} trains it; then ranking, likewise"
+    return f"winnow train {kind} --promote --home {home} trains it"
 
 
 def down() -> None:

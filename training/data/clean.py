@@ -18,6 +18,8 @@ MAX_ATTRIBUTE = 2_000  # characters of an attribute's or trait's value
 TIME = pl.Datetime("us", "UTC")
 SECONDS_UNTIL_2200 = 7_258_118_400
 CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
+TYPES = [kind.value for kind in EventType]
+MAX_QUOTED = 40  # characters of a value that a reason repeats
 LISTS = "|"  # between categories where a source keeps them in one text
 
 
@@ -32,7 +34,8 @@ class Cleaned:
     rejects: list[tuple[int, str]]
 
 
-Rule = tuple[pl.Expr, str]
+Rule = tuple[pl.Expr, str | pl.Expr]
+"""What a bad row is true of, and the reason, which may quote the row."""
 
 
 def clean_events(frame: pl.DataFrame) -> Cleaned:
@@ -55,7 +58,7 @@ def clean_events(frame: pl.DataFrame) -> Cleaned:
         (pl.col("user_id").is_null() & pl.col("session_id").is_null(), "neither user_id nor session_id"),
         *time_rules(raw, "occurred_at", required=True),
         (pl.col("type").is_null(), "type is missing"),
-        (~pl.col("type").is_in([kind.value for kind in EventType]), "type is unknown"),
+        (~pl.col("type").is_in(TYPES), unknown("type", TYPES)),
         *number_rules(raw, "value", -1e9, 1e9),
         (pl.col("type").is_in(["cart", "purchase"]) & (pl.col("value") < 0), "negative price"),
         ((pl.col("type") == "rating") & pl.col("value").is_null(), "a rating without value"),
@@ -205,7 +208,7 @@ def text_rules(name: str, limit: int) -> list[Rule]:
 
 def number_rules(raw: pl.DataFrame, name: str, low: float, high: float, *, whole: bool = False) -> list[Rule]:
     column = pl.col(name)
-    rules = [
+    rules: list[Rule] = [
         (raw_given(raw, name) & column.is_null(), f"{name} is not a number"),
         (~column.is_finite(), f"{name} is not finite"),
         (column < low, f"negative {name}" if low == 0 else f"{name} is below {low:g}"),
@@ -221,13 +224,23 @@ def time_rules(raw: pl.DataFrame, name: str, *, required: bool = False) -> list[
     return [*missing, unreadable, (~year.is_between(1970, 2199), f"{name} is not between 1970 and 2200")]
 
 
+def unknown(name: str, known: list[str]) -> pl.Expr:
+    """The reason that names a value which is none of the known ones."""
+    value = pl.col(name).str.replace_all(r"[\x00-\x1f\x7f]+", " ")  # a reason is one line
+    shown = pl.when(value.str.len_chars() > MAX_QUOTED).then(value.str.slice(0, MAX_QUOTED) + "…").otherwise(value)
+    return pl.format(f"{name} '{{}}' is unknown; known are {', '.join(known)}", shown)
+
+
 def sorted_out(ready: pl.DataFrame, raw: pl.DataFrame, rules: list[Rule], schema: pa.Schema) -> Cleaned:
     """Split `ready` by the rules; `raw.x` are the values as the source had them."""
     kept = raw.select(pl.all().name.prefix("raw."))
-    reason = pl.coalesce("fault", *(pl.when(broken).then(pl.lit(why)) for broken, why in rules)).alias("reason")
-    judged = pl.concat([ready, kept], how="horizontal").with_columns(reason)
-    bad = judged.filter(pl.col("reason").is_not_null()).select("row", "reason")
-    good = judged.filter(pl.col("reason").is_null())
+    first = pl.coalesce(*(pl.when(broken).then(pl.lit(n, pl.UInt8)) for n, (broken, _) in enumerate(rules)))
+    judged = pl.concat([ready, kept], how="horizontal").with_columns(first.alias("broken"))
+    faulty = pl.col("fault").is_not_null() | pl.col("broken").is_not_null()
+    whys = (why if isinstance(why, pl.Expr) else pl.lit(why) for _, why in rules)
+    reason = pl.coalesce("fault", *(pl.when(pl.col("broken") == n).then(why) for n, why in enumerate(whys)))
+    bad = judged.filter(faulty).select("row", reason.alias("reason"))
+    good = judged.filter(~faulty)
     return Cleaned(canonical(good.select(schema.names), schema), good["row"].to_numpy(), list(bad.iter_rows()))
 
 

@@ -7,6 +7,7 @@ raises InvalidArgument in one line.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
+from training.data.quotes import Pieces, checked
 from training.data.source import CHUNK
 from winnow.errors import InvalidArgument
 
@@ -25,6 +27,7 @@ BLOCK_BYTES = 16 * 2**20  # of a CSV, read at a time
 LINES, LINES_BYTES = 50_000, 64 * 2**20  # of a JSONL file, read at a time
 VECTORS = 10_000  # rows of a Parquet file with a column of lists of numbers, read at a time
 MAX_LINE = 2**20  # bytes
+FAULT = "\0fault "  # what a line begins with that stands in the place of one whose quotes do not match
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 
 
@@ -82,32 +85,39 @@ def header(file: Path) -> list[str]:
 
 
 def csv_frames(file: Path, wanted: list[str]) -> Iterator[pl.DataFrame]:
-    """Every value as text. A line with too few or too many values becomes a fault, one that is not UTF-8 too.
+    """Every value as text. A line with too few or too many values becomes a fault, one that is not UTF-8 and one whose
+    quotes do not match (`training.data.quotes`) too.
 
     The parser reads Latin-1, in which every byte is a character: it stops at the first byte that is not UTF-8.
     """
     names = header(file)
     faults: list[tuple[int, str]] = []
 
+    def instead(why: str) -> bytes:
+        return (FAULT + why + "," * len(names) + "\n").encode()  # one value too many: the parser hands it to `note`
+
     def note(line: pcsv.InvalidRow) -> str:
-        faults.append((line.number or 0, f"{line.actual_columns} values, the header has {line.expected_columns}"))
+        counted = f"{line.actual_columns} values, the header has {line.expected_columns}"
+        why = line.text.strip().removeprefix(FAULT).rstrip(",") if line.text.startswith(FAULT) else counted
+        faults.append((line.number or 0, why))
         return "skip"
 
-    reader = pcsv.open_csv(
-        file,
-        pcsv.ReadOptions(
-            block_size=BLOCK_BYTES, column_names=names, skip_rows=1, use_threads=False, encoding="latin-1"
-        ),
-        pcsv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
-        pcsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), include_columns=wanted),
-    )
-    good, told = 0, 0
-    for batch in reader:
-        frame = as_utf8(pl.DataFrame(pa.Table.from_batches([batch])))
-        lines = numbered(good, batch.num_rows, [line - 1 for line, _ in faults])
-        good += batch.num_rows
-        yield pl.concat([frame.with_columns(pl.Series("row", lines)), faulty(faults[told:])], how="diagonal")
-        told = len(faults)
+    with file.open("rb") as stream:
+        reader = pcsv.open_csv(
+            BufferedReader(Pieces(checked(stream, instead))),
+            pcsv.ReadOptions(
+                block_size=BLOCK_BYTES, column_names=names, skip_rows=1, use_threads=False, encoding="latin-1"
+            ),
+            pcsv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
+            pcsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), include_columns=wanted),
+        )
+        good, told = 0, 0
+        for batch in reader:
+            frame = as_utf8(pl.DataFrame(pa.Table.from_batches([batch])))
+            lines = numbered(good, batch.num_rows, [line - 1 for line, _ in faults])
+            good += batch.num_rows
+            yield pl.concat([frame.with_columns(pl.Series("row", lines)), faulty(faults[told:])], how="diagonal")
+            told = len(faults)
     yield faulty(faults[told:])
 
 

@@ -89,7 +89,7 @@ def column_map(place: Path, options: Sequence[str]) -> dict[str, dict[str, Any]]
     columns: dict[str, dict[str, Any]] = {}
     try:
         if file.is_file():
-            text = file.read_text(encoding="utf-8")
+            text = file.read_text(encoding="utf-8-sig")  # some editors of Windows begin a file with a byte order mark
             columns = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
     except ValueError as wrong:
         raise InvalidArgument(f"{file.name} cannot be read: {wrong}; {EXAMPLE}") from wrong

@@ -98,6 +98,11 @@ def test_a_home_gives_up_its_data_set_only_where_that_is_said(tmp_path: Path) ->
         (["recommend", "--user", "u", "--url", "http://127.0.0.1:9"], 1, "start one with winnow serve"),
         (["train", "ranking", "--home", "empty"], 1, "run winnow ingest first"),
         (["nonsense"], 2, "No such command"),
+        (["optimize", "eas"], 2, "no model 'eas' (did you mean ease?); there are popularity, "),
+        (["recommend", "--user", "u", "--url", "nonsense"], 2, "--url: Request URL is missing an 'http://' or"),
+        (["up", "--without", "redis,foo"], 2, "--without: foo: the parts are redis, kafka"),
+        (["keys", "list", "--file", "keys"], 1, "--file: no file keys; winnow keys create makes one"),
+        (["keys", "revoke", "k", "--file", "keys"], 1, "--file: no file keys; winnow keys create makes one"),
         (["ingest", "--data", "generated:abc"], 2, "takes whole numbers"),
         (["ingest", "--data", ""], 2, "names nothing; give ml-100k"),
         (
@@ -137,6 +142,17 @@ def test_what_is_wrong_is_said_in_one_line(
     assert said in printed.err
     assert printed.out == ""
     assert len([line for line in printed.err.splitlines() if line.startswith(("error: ", "Error: "))]) == 1
+
+
+@pytest.mark.parametrize("verb", ["ingest", "demo"])
+@pytest.mark.parametrize("data", ["nosuch", "/nowhere", "generated:abc"])
+def test_a_data_set_that_is_not_there_leaves_no_home_behind(
+    verb: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for more in ([], ["--home", "mine"]):
+        assert CliRunner().invoke(app, [verb, "--data", data, *more]).exit_code != 0
+    assert not [*tmp_path.iterdir()]
 
 
 def test_an_address_that_is_none_is_refused_before_any_work(

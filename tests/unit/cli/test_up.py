@@ -6,8 +6,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
+import pytest
+
+from cli.up import up
+from winnow.errors import FailedPrecondition
+from winnow.home import DATASET
 
 ROOT = Path(__file__).resolve().parents[3]
 THREE_PROGRAMS = """
@@ -62,3 +68,23 @@ def test_ctrl_c_while_it_starts_says_what_stays_and_how_to_go_on(tmp_path: Path)
             ended = down.communicate()[1]
     assert "3 programs stopped" in ended
     assert running() == {}
+
+
+@pytest.mark.parametrize(
+    ("promoted", "named", "full", "said"),
+    [
+        ((), False, False, "has no promoted retrieval model; make demo ONCE=1 DATA=ml-100k trains it"),
+        ((), True, False, "winnow demo --once --data … --home {home} reads a data set into it and trains it"),
+        ((), True, True, "winnow train retrieval --promote --home {home} trains it; then ranking, likewise"),
+        (("retrieval",), True, True, "ranking model; winnow train ranking --promote --home {home} trains it"),
+    ],
+)
+def test_a_home_without_models_says_how_that_home_gets_them(
+    promoted: tuple[str, ...], named: bool, full: bool, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.up.registry_of", lambda _: SimpleNamespace(champion=lambda kind: kind in promoted or None))
+    if full:
+        (tmp_path / DATASET).touch()
+    with pytest.raises(FailedPrecondition) as refused:
+        up(home=tmp_path if named else None)
+    assert said.format(home=tmp_path) in refused.value.detail

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from cli.ingest import described
+from cli.main import app
 from tests.events import click, features
 from tests.homes import SMALL, small_home
 from training.data import open_source
@@ -125,6 +127,21 @@ def test_of_an_item_id_that_comes_twice_the_last_row_counts(tmp_path: Path) -> N
     assert (summary.items, summary.repeated_items) == (2, 1)
     assert "last row" in described(summary)["repeated item ids"]
     assert {item.item_id: item.title for item in load(tmp_path / "home").items} == {"a": "last", "b": "B"}
+
+
+@pytest.mark.parametrize(("bad", "told"), [(1, False), (2, True)])
+def test_a_table_that_lost_a_fifth_of_its_rows_says_why_most_often_and_where_to_look(
+    bad: int, told: bool, tmp_path: Path
+) -> None:
+    rows = [f"u,i{n},{n + 1},{'view' if n < bad else 'click'}\n" for n in range(9)]
+    text = "".join(["user_id,item_id,occurred_at,type\n", *rows, "u,i,never,view\n" if told else ""])
+    (tmp_path / "events.csv").write_text(text, encoding="utf-8")
+    words = ["ingest", "--data", str(tmp_path), "--home", str(tmp_path / "home")]
+    said = CliRunner().invoke(app, words).stderr
+    assert ("warning: " in said) == told
+    if told:
+        assert "3 of 10 rows of events were rejected; most often (2): type 'view' is unknown; known are" in said
+        assert f"; {tmp_path / 'home' / 'rejects' / 'events.jsonl'} names each" in said
 
 
 def test_progress_is_told(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from winnow.image_vectors import unpacked
 
 GOOD = {"event_id": "e", "type": "click", "item_id": "i", "user_id": "u", "occurred_at": "2026-01-01T00:00:00Z"}
 
+KNOWN = "known are impression, click, cart, purchase, rating, dismiss"
+
 CONTROL = "a\x00b,a\x1fb,\x7f,\x85x,\xa0,\n"
 NUMBERS = "1,-1,0,1.5,nan,inf,1e99,1767225600"
 TIMES = "2026-01-01,2026-01-01 10:30,1969-12-31T23:00:00Z,9999-01-01"
@@ -71,7 +73,8 @@ def test_every_item_that_is_kept_is_one(rows: list[dict[str, str | None]]) -> No
         ({"occurred_at": "yesterday"}, "occurred_at cannot be read as a time"),
         ({"occurred_at": None}, "occurred_at is missing"),
         ({"occurred_at": "1500-01-01"}, "occurred_at is not between 1970 and 2200"),
-        ({"type": "stare"}, "type is unknown"),
+        ({"type": "stare"}, f"type 'stare' is unknown; {KNOWN}"),
+        ({"type": "a\nb" + "x" * 99}, f"type 'a b{'x' * 37}…' is unknown; {KNOWN}"),
         ({"type": "purchase", "value": "-1"}, "negative price"),
         ({"type": "rating"}, "a rating without value"),
         ({"value": "dear"}, "value is not a number"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +12,7 @@ import pytest
 
 from cli.console import failure
 from training.data import open_source
+from training.data.quotes import OPEN
 from training.dataset import load
 from training.ingest import IngestSummary, ingest
 from winnow.errors import InvalidArgument, NotFound
@@ -106,6 +108,34 @@ def test_a_byte_that_is_not_utf_8_costs_its_row_and_no_other(place: Path, tmp_pa
     dataset = load(tmp_path / "home")
     assert {person.user_id for person in dataset.people} == {"c1", "Zoë"}
     assert {"café", "日本"} <= {item.item_id for item in dataset.items}
+
+
+def test_a_quote_that_nothing_closes_costs_its_row_and_no_other(place: Path, tmp_path: Path) -> None:
+    rows = [f"c{n},a,2026-01-01,1" for n in range(1, 1_001)]
+    rows[500] = '"' + rows[500]
+    (place / "events.csv").write_text("\n".join(["customer,sku,when,price", *rows, ""]), encoding="utf-8")
+    assert run(place, tmp_path / "home").events == 999
+    assert rejects(tmp_path / "home", "events") == {501: OPEN}
+
+
+def test_two_stray_quotes_do_not_make_one_row_of_two(place: Path, tmp_path: Path) -> None:
+    (place / "items.jsonl").unlink()
+    (place / "items.csv").write_text('sku,title,colour\ni2,"Two,a\ni3,"Three",a\n', encoding="utf-8")
+    run(place, tmp_path / "home")
+    [(row, reason)] = rejects(tmp_path / "home", "items").items()
+    assert row == 1
+    assert "closes 1 line below, in the middle of a value" in reason
+    titles = {item.item_id: item.title for item in load(tmp_path / "home").items}
+    assert titles["i3"] == "Three"
+    assert "i2" not in titles
+
+
+@pytest.mark.parametrize("name", ["columns.toml", "columns.json"])
+def test_a_map_that_begins_with_a_byte_order_mark_is_read(place: Path, tmp_path: Path, name: str) -> None:
+    (place / "columns.toml").unlink()
+    text = MAP if name == "columns.toml" else json.dumps(tomllib.loads(MAP))
+    (place / name).write_text(text, encoding="utf-8-sig")
+    assert run(place, tmp_path / "home").name == "shop"
 
 
 def test_the_same_data_as_parquet_says_the_same(place: Path, tmp_path: Path) -> None:
