@@ -97,6 +97,13 @@ async def test_what_is_no_token_is_refused_by_name(http: httpx.AsyncClient) -> N
     problem(await http.post("/v1/recommendations:batch", json=batch), 422, "requests[1].token")
 
 
+async def test_bytes_that_are_no_text_are_nobodys_id(http: httpx.AsyncClient) -> None:
+    """Or all who are misspelt alike would be one person."""
+    problem(await http.get("/v1/recommendations?user_id=%ff"), 422, "user_id")
+    problem(await http.get("/v1/items/%ff/similar"), 422, "item_ids[0]")
+    assert (await http.get("/v1/recommendations?user_id=%E7%94%A8")).status_code == 200
+
+
 async def test_every_answer_says_how_new_it_is(http: httpx.AsyncClient, inner: Inner) -> None:
     told = [
         (await http.post("/v1/recommendations", json={"user_id": "u"})).json(),
