@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from winnow.errors import InvalidArgument, WinnowError
+from winnow.secrets import REDIS_SCHEMES
 from winnow.serving.repeats import Repeats
 from winnow.variables import unread
 
@@ -70,7 +71,7 @@ def brokers(text: str) -> str:
 
 def redis_url(text: str) -> str:
     """Its password is not repeated when it is wrong."""
-    if not text.startswith(("redis://", "rediss://", "unix://")):
+    if not text.startswith(REDIS_SCHEMES):
         raise argparse.ArgumentTypeError("an address like redis://host:6379/0")
     return text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import traceback
 
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")  # of addresses that may hold a password
 CREDENTIALS = re.compile(r"(?<=://)[^/\s@'\"]+@")
 
 

@@ -35,17 +35,11 @@ AGAIN_S = 1.0  # until changes that could not be absorbed are tried again
 
 
 class Worker:
-    """`threads` threads; more than `max_waiting` calls at once are refused rather than queued for ever.
+    """`threads` threads; more than `max_waiting` calls at once are refused rather than queued for ever."""
 
-    `here`: the work computes and waits for nobody, so after `LATELY` calls of at most `BRIEF_S` seconds of CPU each the next run
-    on the event loop, until one takes longer, and while none is in a thread.
-    """
-
-    def __init__(self, name: str, *, threads: int = 1, max_waiting: int = 256, here: bool = False) -> None:
+    def __init__(self, name: str, *, threads: int = 1, max_waiting: int = 256) -> None:
         self._name = name
         self._max_waiting = max_waiting
-        self._here = here
-        self._brief = 0  # calls in a row
         self._waiting = 0
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
@@ -55,26 +49,16 @@ class Worker:
         request id hold in the thread, too."""
         if self._waiting >= self._max_waiting:
             raise ResourceExhausted(f"{self._name}: {self._max_waiting} calls are waiting already")
-        if self._here and not self._waiting and self._brief >= LATELY:
-            await asyncio.sleep(0)  # or a caller that asks again and again would leave nobody else a turn
-            return self._timed(work, *args)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
         self._waiting += 1
-        handed = self._threads.submit(copy_context().run, partial(self._timed, work, *args))
+        handed = self._threads.submit(copy_context().run, partial(work, *args))
         handed.add_done_callback(lambda done: tell(loop, partial(self._left, answer, done)))
         try:
             return await answer
         except asyncio.CancelledError:
             handed.cancel()
             raise
-
-    def _timed(self, work: Callable[[Unpack[Args]], T], *args: *Args) -> T:
-        began = time.thread_time()  # by the clock it would also be long for having waited for a core
-        try:
-            return work(*args)
-        finally:
-            self._brief = self._brief + 1 if time.thread_time() - began <= BRIEF_S else 0
 
     def _left(self, answer: asyncio.Future[T], done: Future[T]) -> None:
         """On the loop: the work is over, or was never begun. One step from the thread to its caller: asyncio's own bridge
@@ -92,6 +76,28 @@ class Worker:
     def close(self) -> None:
         """Take no more calls; those running finish."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class BriefWorker(Worker):
+    """For work that computes and waits for nobody: after `LATELY` calls of at most `BRIEF_S` seconds of CPU each the next run
+    on the event loop, until one takes longer, and while none is in a thread."""
+
+    def __init__(self, name: str, *, threads: int = 1, max_waiting: int = 256) -> None:
+        super().__init__(name, threads=threads, max_waiting=max_waiting)
+        self._brief = 0  # calls in a row
+
+    async def run(self, work: Callable[[Unpack[Args]], T], *args: *Args) -> T:
+        if self._waiting or self._brief < LATELY:
+            return await super().run(self._timed, work, *args)
+        await asyncio.sleep(0)  # or a caller that asks again and again would leave nobody else a turn
+        return self._timed(work, *args)
+
+    def _timed(self, work: Callable[[Unpack[Args]], T], *args: *Args) -> T:
+        began = time.thread_time()  # by the clock it would also be long for having waited for a core
+        try:
+            return work(*args)
+        finally:
+            self._brief = self._brief + 1 if time.thread_time() - began <= BRIEF_S else 0
 
 
 class Upkeep:

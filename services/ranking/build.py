@@ -14,14 +14,14 @@ from winnow.inference import InProcess, ModelHost
 from winnow.registry import MlflowRegistry
 from winnow.serving.bundles import follow_bundle
 from winnow.serving.model_host import triton_host
-from winnow.worker import Worker
+from winnow.worker import BriefWorker, Worker
 
 
 def build(settings: Settings, catalogue: Catalogue) -> RankingService:
     """The service over a catalogue that the caller keeps current, giving every change to `changed`. It answers once a
     bundle is used: from `follow`, or from `load_bundle`."""
-    here = not settings.triton_address  # else it waits for another machine
-    worker = Worker("ranking", threads=settings.ranking_threads, max_waiting=settings.ranking_max_waiting, here=here)
+    kind = Worker if settings.triton_address else BriefWorker  # elsewhere it waits for another machine
+    worker = kind("ranking", threads=settings.ranking_threads, max_waiting=settings.ranking_max_waiting)
     return RankingService(catalogue, settings.default_objectives, worker, settings.surface_objectives)
 
 

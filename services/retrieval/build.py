@@ -28,7 +28,7 @@ from winnow.ports import Retrieval
 from winnow.registry import MlflowRegistry
 from winnow.serving.bundles import follow_bundle
 from winnow.serving.model_host import triton_host
-from winnow.worker import Worker
+from winnow.worker import BriefWorker, Worker
 
 
 def build(settings: Settings, catalogue: Catalogue, only: Collection[str] = ()) -> RetrievalService:
@@ -47,10 +47,10 @@ def build(settings: Settings, catalogue: Catalogue, only: Collection[str] = ()) 
     )
     sources = tuple(source for source in sources if not only or source.name in only)
     blends = blends_by(settings)([source.name for source in sources])
-    here = not (settings.triton_address or settings.milvus_uri)  # else it waits for another machine
-    worker = Worker(
-        "retrieval", threads=settings.retrieval_threads, max_waiting=settings.retrieval_max_waiting, here=here
-    )
+    kind = (
+        Worker if settings.triton_address or settings.milvus_uri else BriefWorker
+    )  # elsewhere it waits for another machine
+    worker = kind("retrieval", threads=settings.retrieval_threads, max_waiting=settings.retrieval_max_waiting)
     absorb = (fresh.absorb, text.absorb)
     return RetrievalService(catalogue, sources, absorb, blends, worker, settings.part)
 

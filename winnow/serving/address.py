@@ -9,6 +9,7 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from winnow.errors import Unavailable
+from winnow.secrets import REDIS_SCHEMES
 
 LAST_PORT = 65_535
 
@@ -26,7 +27,7 @@ def checked_or_none(address: str) -> str:
 
 def redis_checked(url: str) -> str:
     """Its password is not repeated when it is wrong."""
-    if url and not url.startswith(("redis://", "rediss://", "unix://")):
+    if url and not url.startswith(REDIS_SCHEMES):
         raise PydanticCustomError("redis", "give redis://host:port/0, or rediss://host:port/0 for TLS")
     return url
 
