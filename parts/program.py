@@ -26,6 +26,8 @@ HOST = "127.0.0.1"
 POLL_S = 0.1
 KILL_S = 5.0
 LOG_LINES = 15
+HELD: dict[int, socket.socket] = {}
+"""Ports that this process keeps for programs until it ends."""
 
 Probe = Callable[[], str]
 """Asks a program for a real answer: "" when it gives one, else why it does not. Never waits longer than a second."""
@@ -203,20 +205,33 @@ def tail(log: Path, lines: int = LOG_LINES) -> str:
 
 
 def free_ports(n: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Ports of nobody, all different, that stay so while this process lives: see `hold`."""
+    return [hold(0) for _ in range(n)]
 
 
 def port_near(wanted: int) -> int:
-    """`wanted`, or any free port when another program listens there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, wanted))
-        except OSError:
-            return free_ports(1)[0]
-        return wanted
+    """`wanted`, or any free port when another program has it; held as those of `free_ports` are."""
+    try:
+        return hold(wanted)
+    except OSError:
+        return hold(0)
+
+
+def hold(port: int) -> int:
+    """Keep a port (0: any) for a program that is to listen there later. OSError when another has it.
+
+    Linux hands a port out again as soon as nobody has it, also as the near end of somebody's connection, and a program
+    may need half a minute until it listens. A socket that is bound and does not listen keeps others from being given the
+    port by chance; a server that sets SO_REUSEADDR, as servers do, may listen beside it, and until one does a
+    connection is refused.
+    """
+    kept = socket.socket()
+    try:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind((HOST, port))
+    except OSError:
+        kept.close()
+        raise
+    number: int = kept.getsockname()[1]
+    HELD[number] = kept
+    return number

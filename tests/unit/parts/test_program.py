@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from parts.program import HOST, Program, alive, find, free_ports, running, start
+from parts.program import HELD, HOST, Program, alive, find, free_ports, port_near, running, start
 from winnow.errors import Unavailable
 
+PORT_RANGE = 51
+"""IP_LOCAL_PORT_RANGE of Linux 6.3: the ports a socket may be given, the last one's in the upper half."""
 SERVER = """
 import socket, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -111,3 +114,37 @@ def test_a_program_that_never_answers_is_ended(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="does not answer"):
         start(mute)
     assert find(mute) is None
+
+
+def test_a_port_is_kept_until_its_program_listens() -> None:
+    [port] = free_ports(1)
+    assert port_near(port) == port
+    with only(port) as somebody, pytest.raises(OSError, match="in use"):
+        somebody.bind((HOST, 0))
+    with socket.create_server((HOST, 0)) as server, only(port) as caller, pytest.raises(OSError, match="assign"):
+        caller.connect(server.getsockname())
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((HOST, port), 0.5)
+    with socket.create_server((HOST, port)):
+        assert port_near(port) != port
+        socket.create_connection((HOST, port), 0.5).close()
+
+
+def test_a_port_that_nobody_keeps_is_given_away() -> None:
+    [port] = free_ports(1)
+    HELD.pop(port).close()
+    with only(port) as somebody:
+        somebody.bind((HOST, 0))
+        assert somebody.getsockname()[1] == port
+        assert port_near(port) != port
+
+
+def only(port: int) -> socket.socket:
+    """A socket that the system can give this port alone."""
+    one = socket.socket()
+    try:
+        one.setsockopt(socket.IPPROTO_IP, PORT_RANGE, struct.pack("=I", port << 16 | port))
+    except OSError:
+        one.close()
+        pytest.skip("what ports a socket may be given cannot be said before Linux 6.3")
+    return one
