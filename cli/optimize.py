@@ -24,8 +24,8 @@ from cli.evaluate import People
 from cli.homes import AsJson, Data, HomeOption, home_of, registry_uri
 from cli.promote import Uri
 from cli.train import Preset, Seed
-from training.models.catalogue import CATALOGUE
-from winnow.errors import FailedPrecondition, NotFound
+from training.models.catalogue import CATALOGUE, kind_of
+from winnow.errors import FailedPrecondition
 from winnow.home import DATASET
 from winnow.nearest import meant
 from winnow.trial_log import TrialLog
@@ -40,6 +40,8 @@ def known(model: str) -> str:
     there = (*CATALOGUE, TOWERS)
     if model not in there:
         raise typer.BadParameter(f"no model {model!r}{meant(model, there)}; there are {', '.join(there)}")
+    if model != TOWERS and not kind_of(model).space:
+        raise typer.BadParameter(f"{model} has no settings to search")
     return model
 
 
@@ -99,7 +101,6 @@ def optimize(
 def subject_of(model: str, home: Path, preset: str, seed: int, people: int) -> Subject:
     """The model with a home's data, split so that neither trials nor the last comparison see what they are asked."""
     from training.dataset import load
-    from training.models.catalogue import kind_of
     from training.split import split
     from training.subjects import ContractModel, TwoTowers
     from training.train_retrieval import preset as retrieval_preset
@@ -110,8 +111,6 @@ def subject_of(model: str, home: Path, preset: str, seed: int, people: int) -> S
         settings = retrieval_preset(preset, home, seed)
         checkpoint = home / "training" / f"search-{preset}-{seed}.ckpt"
         return TwoTowers(dataset, parts, replace(settings, loop=replace(settings.loop, checkpoint=checkpoint)))
-    if not kind_of(model).space:
-        raise NotFound(f"{model} has no settings to search", field="model")
     return ContractModel(model, dataset, parts, seed, people)
 
 

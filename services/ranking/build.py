@@ -20,9 +20,13 @@ from winnow.worker import BriefWorker, Worker
 def build(settings: Settings, catalogue: Catalogue) -> RankingService:
     """The service over a catalogue that the caller keeps current, giving every change to `changed`. It answers once a
     bundle is used: from `follow`, or from `load_bundle`."""
-    kind = Worker if settings.triton_address else BriefWorker  # elsewhere it waits for another machine
-    worker = kind("ranking", threads=settings.ranking_threads, max_waiting=settings.ranking_max_waiting)
-    return RankingService(catalogue, settings.default_objectives, worker, settings.surface_objectives)
+    return RankingService(catalogue, settings.default_objectives, worker_of(settings), settings.surface_objectives)
+
+
+def worker_of(settings: Settings) -> Worker:
+    """What waits for another machine keeps off the loop (docs/adr/0025)."""
+    kind = Worker if settings.triton_address else BriefWorker
+    return kind("ranking", threads=settings.ranking_threads, max_waiting=settings.ranking_max_waiting)
 
 
 def host_of(settings: Settings) -> ModelHost:

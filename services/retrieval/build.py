@@ -47,12 +47,15 @@ def build(settings: Settings, catalogue: Catalogue, only: Collection[str] = ()) 
     )
     sources = tuple(source for source in sources if not only or source.name in only)
     blends = blends_by(settings)([source.name for source in sources])
-    kind = (
-        Worker if settings.triton_address or settings.milvus_uri else BriefWorker
-    )  # elsewhere it waits for another machine
-    worker = kind("retrieval", threads=settings.retrieval_threads, max_waiting=settings.retrieval_max_waiting)
     absorb = (fresh.absorb, text.absorb)
-    return RetrievalService(catalogue, sources, absorb, blends, worker, settings.part)
+    return RetrievalService(catalogue, sources, absorb, blends, worker_of(settings), settings.part)
+
+
+def worker_of(settings: Settings) -> Worker:
+    """What waits for another machine keeps off the loop (docs/adr/0025)."""
+    waits = settings.triton_address or settings.milvus_uri
+    kind = Worker if waits else BriefWorker
+    return kind("retrieval", threads=settings.retrieval_threads, max_waiting=settings.retrieval_max_waiting)
 
 
 def build_sharded(settings: Settings, shards: Mapping[str, Retrieval]) -> ShardedRetrieval:

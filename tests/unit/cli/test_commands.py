@@ -99,6 +99,8 @@ def test_a_home_gives_up_its_data_set_only_where_that_is_said(tmp_path: Path) ->
         (["train", "ranking", "--home", "empty"], 1, "run winnow ingest first"),
         (["nonsense"], 2, "No such command"),
         (["optimize", "eas"], 2, "no model 'eas' (did you mean ease?); there are popularity, "),
+        (["optimize", "popularity"], 2, "popularity has no settings to search"),
+        (["evaluate", "--models", "ease,sasrek"], 2, "--models: no model 'sasrek' (did you mean sasrec?); there are"),
         (["recommend", "--user", "u", "--url", "nonsense"], 2, "--url: Request URL is missing an 'http://' or"),
         (["up", "--without", "redis,foo"], 2, "--without: foo: the parts are redis, kafka"),
         (["keys", "list", "--file", "keys"], 1, "--file: no file keys; winnow keys create makes one"),
