@@ -78,7 +78,8 @@ def test_neither_part_is_known_to_the_model_that_answers_it(home: Path) -> None:
 
 def test_a_model_without_settings_has_no_search(home: Path) -> None:
     asked = CliRunner().invoke(app, ["optimize", "popularity", "--home", str(home)])
-    assert isinstance(asked.exception, NotFound)
+    assert asked.exit_code == 2
+    assert "popularity has no settings to search" in asked.output
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
