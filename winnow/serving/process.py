@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings
 
 from winnow.errors import FailedPrecondition, Unavailable, WinnowError
 from winnow.serving.address import CannotListen, check_free, reason
+from winnow.serving.cores import one_core_a_call
 from winnow.serving.guard import Guard
 from winnow.serving.identity import Identity
 from winnow.serving.limits import Limits
@@ -64,6 +65,7 @@ class Process:
     async def run(self, until: Callable[[], Awaitable[None]] = until_stopped) -> None:
         """Serve until `until` returns; then finish what is in flight."""
         tune()
+        one_core_a_call()
         stopping = asyncio.create_task(awaited(until), name="until-stopped")
         watches = [identity.watch() for identity in self.identities if identity]
         loops = [asyncio.create_task(loop, name=f"loop-{n}") for n, loop in enumerate((*self.loops, *watches))]

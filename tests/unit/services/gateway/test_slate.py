@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from services.gateway.slate import capped, dpp, freshened, mmr, with_share, without_duplicates
 from winnow.catalogue import Rows
@@ -118,7 +119,7 @@ def test_a_share_of_every_page_is_kept_and_nobody_is_lifted_higher_than_needed(
 
 
 def test_stages_choose_from_two_hundred_items_in_two_milliseconds() -> None:
-    """Of CPU, the best of several: what else the machine does is not theirs."""
+    """Of CPU, the best of several and on one core, as a serving process has it: what else the machine does is not theirs."""
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(500, 128)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -132,7 +133,8 @@ def test_stages_choose_from_two_hundred_items_in_two_milliseconds() -> None:
         "freshness": lambda: freshened(order, scores, scores, 0.1),
         "share": lambda: with_share(order, group == 0, 0.1),
     }.items():
-        assert min(cpu_s(stage) for _ in range(20)) < 2e-3, name
+        with threadpool_limits(1, "blas"):
+            assert min(cpu_s(stage) for _ in range(20)) < 2e-3, name
 
 
 def cpu_s(work: Callable[[], object]) -> float:
