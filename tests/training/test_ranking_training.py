@@ -206,6 +206,14 @@ def test_few_lists_are_learnt_from_longer(lists: int, moments: int, epochs: int)
     assert (paced.moments, paced.loop.epochs) == (moments, epochs)
 
 
+@pytest.mark.parametrize(
+    ("lists", "moments", "epochs"), [(5_762, 153, 8), (48_562, 256, 3), (15_001, 150, 3), (900, 30, 10), (0, 16, 10)]
+)
+def test_few_lists_are_seen_more_often(lists: int, moments: int, epochs: int) -> None:
+    paced = train_ranking.paced(train_ranking.PRESETS["full"], lists)
+    assert (paced.moments, paced.loop.epochs) == (moments, epochs)
+
+
 def test_small_batches_and_many_epochs_that_were_asked_for_stay() -> None:
     small = RankingSettings(loop=LoopSettings(epochs=30), moments=8, least_steps=300)
     assert train_ranking.paced(small, 1_000) == small
