@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -50,13 +49,16 @@ def weights(model: nn.Module) -> torch.Tensor:
 
 
 SCRIPT = """
-import os, sys
+import itertools, os, signal, sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 import torch
 from tests.training import test_loop as t
 
 torch.set_num_threads(1)
+if sys.argv[3:]:  # the checkpoint that it dies of, before it is in its place
+    flushed, last, flush = itertools.count(1), int(sys.argv[3]), os.fsync
+    os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL) if next(flushed) == last else flush(file)
 settings = t.LoopSettings(epochs=3, lr=1e-2, seed=3, warmup_steps=10, checkpoint=Path(sys.argv[1]), checkpoint_every_s=0)
 size, dropout = (16, 0.0) if "WORLD_SIZE" in os.environ else (32, 0.2)
 model, history = t.trained(settings, size, dropout)
@@ -89,13 +91,8 @@ def test_a_killed_run_ends_with_the_weights_it_would_have_had(script: Path, tmp_
     whole = result(tmp_path / "whole")
 
     checkpoint = tmp_path / "killed.ckpt"
-    process = start(script, checkpoint, tmp_path / "killed")
-    deadline = time.monotonic() + TIMEOUT_S
-    while steps_done(checkpoint) < 15 and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(TIMEOUT_S) == -signal.SIGKILL
-    assert 15 <= steps_done(checkpoint) < whole["steps"]
+    assert start(script, checkpoint, tmp_path / "killed", 20).wait(TIMEOUT_S) == -signal.SIGKILL
+    assert steps_done(checkpoint) == 19 < whole["steps"]
     assert start(script, checkpoint, tmp_path / "killed").wait(TIMEOUT_S) == 0
     assert torch.equal(result(tmp_path / "killed")["weights"], whole["weights"])
 
