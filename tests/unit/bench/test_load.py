@@ -82,7 +82,7 @@ def test_a_stall_is_charged_to_every_request_that_was_meant_to_leave_during_it()
         return len(waited) <= 60 and 200 < waited.mean() < 400 and outcome.percentile(50) < 50
 
     # A generator that charges too much does so each time, a machine that stalls by itself now and then.
-    assert any(no_other_is_charged() for _ in range(3))
+    assert any(no_other_is_charged() for _ in range(5))
 
 
 def test_a_closed_loop_would_have_hidden_the_same_stall() -> None:
@@ -127,7 +127,7 @@ def test_requests_leave_on_time_whatever_the_answers_do() -> None:
         return took < 3 and np.percentile(outcome.lag_ms, 90) < 20
 
     with serving(answer) as port:  # who waits for answers is late each time, who shares a core now and then
-        assert any(on_time() for _ in range(3))
+        assert any(on_time() for _ in range(5))
 
 
 @pytest.mark.parametrize("arrivals", ["poisson", "constant"])
