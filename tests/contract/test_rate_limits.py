@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from itertools import count
 from typing import Any
 
 import grpc
@@ -26,7 +27,7 @@ from winnow.redis import connect
 from winnow.serving.principal import NOBODY, Principal
 
 TIMEOUT_S = 2.0
-SLOW = Rate(per_s=0.5, burst=5)  # grows too slowly to matter within a test
+SLOW = Rate(per_s=0.05, burst=5)  # grows too slowly to matter within a test
 FAST = Rate(per_s=20, burst=4)
 
 pytestmark = pytest.mark.platform
@@ -83,12 +84,17 @@ async def test_a_refused_try_costs_nothing_and_says_when_to_come_back(buckets: B
 
 
 async def test_over_time_exactly_the_rate_is_granted(buckets: Buckets) -> None:
-    began, granted = time.monotonic(), 0
-    while time.monotonic() - began < 1.0:
+    began = answered = before = time.monotonic()
+    granted, lost = 0, 0.0
+    while (asked := time.monotonic()) - began < 1.0:
         granted += (await buckets.take("a", FAST)).allowed
+        answered = time.monotonic()
+        # Between two tries a bucket has room for one token; more, on a machine that stalls, it may not keep.
+        lost += max(0.0, (answered - before) * FAST.per_s - 1)
+        before = asked
         await asyncio.sleep(0.002)
-    earned = FAST.burst + (time.monotonic() - began) * FAST.per_s
-    assert earned - 4 <= granted <= earned
+    earned = FAST.burst + (answered - began) * FAST.per_s
+    assert earned - lost - 4 <= granted <= earned
 
 
 async def test_a_bucket_fills_up_to_its_burst_and_no_further(buckets: Buckets) -> None:
@@ -174,13 +180,15 @@ def test_names_of_buckets_tell_callers_apart_and_say_nothing_of_them() -> None:
 
 async def test_gateways_share_a_bucket_and_redis_forgets_it(server: tuple[Running, str]) -> None:
     async with aclosing(Two(server[1])) as two:
-        taken = [await one.take("shared", FAST) for _ in range(3) for one in two.gateways]
-        assert sum(one.allowed for one in taken) in (4, 5)
+        taken = [await one.take("shared", SLOW) for _ in range(4) for one in two.gateways]
+        assert sum(one.allowed for one in taken) == 5
         client: Any = connect(server[1], 5.0)
         (key,) = client.keys("winnow:rate:shared")
-        assert 0 < client.pttl(key) <= 1_000 * FAST.burst / FAST.per_s
-        await asyncio.sleep(0.5)
-        assert client.keys("winnow:rate:shared") == []
+        assert 0 < client.pttl(key) <= 1_000 * SLOW.burst / SLOW.per_s
+        await two.gateways[0].take("brief", FAST)
+        async with asyncio.timeout(30):
+            while client.keys("winnow:rate:brief"):  # noqa: ASYNC110  # nobody is told of it
+                await asyncio.sleep(0.02)
         client.close()
 
 
@@ -217,30 +225,35 @@ def fallbacks() -> float:
     return REGISTRY.get_sample_value("winnow_rate_limit_fallback_total") or 0.0
 
 
+async def reached(shared: Shared, name: str) -> str:
+    """A bucket from which Redis has given one token: it may need some tries, and each is for a bucket of its own."""
+    async with asyncio.timeout(30):
+        for number in count():
+            counted = fallbacks()
+            taken = await shared.take(f"{name}{number}", SLOW)
+            if fallbacks() == counted:
+                break
+            await asyncio.sleep(0.05)
+    assert taken.remaining == 4
+    return f"{name}{number}"
+
+
 async def test_without_redis_each_gateway_counts_by_itself_and_says_so(server: tuple[Running, str]) -> None:
     """Frozen, thawed, and at an address where nothing listens: never an error, never a long wait."""
     redis_server, url = server
     shared = Shared(InRedis(url, 0.1), InMemory())
-    assert (await shared.take("away", SLOW)).remaining == 4
+    away = await reached(shared, "away")
     before = fallbacks()
     redis_server.freeze()
     try:
         began = time.monotonic()
-        taken = [await shared.take("away", SLOW) for _ in range(8)]
+        taken = [await shared.take(away, SLOW) for _ in range(8)]
         assert time.monotonic() - began < 3 * 0.1 + 1.0, "after a few failures nobody waits any more"
         assert sum(one.allowed for one in taken) == 5, "this gateway's own bucket"
         assert fallbacks() == before + 8
     finally:
         redis_server.thaw()
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        counted = fallbacks()
-        await shared.take("back", Rate(1_000, 1_000))
-        if fallbacks() == counted:
-            break
-        await asyncio.sleep(0.05)
-    else:
-        pytest.fail("Redis is back and nobody asks it")
+    await reached(shared, "back")
     await shared.close()
     nowhere = InRedis("redis://127.0.0.1:1/0", 0.5)
     with pytest.raises((Unavailable, DeadlineExceeded)):

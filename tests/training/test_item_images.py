@@ -208,7 +208,8 @@ def test_a_bundle_that_says_another_width_than_its_tower_reads_is_refused(
 @asynccontextmanager
 async def running(home: Path, bundle: Bundle) -> AsyncIterator[httpx.AsyncClient]:
     """All services in this process over a bundle, and REST."""
-    settings = Settings(home=home)
+    budgets = {f"{stage}_budget_ms": 20_000.0 for stage in ("feature", "retrieval", "ranking", "explanation")}
+    settings = Settings(home=home, **budgets)  # type: ignore[arg-type]
     platform = Platform(settings)
     following = asyncio.create_task(follow(platform.catalogue, platform.feature, platform.changed, every_s=0.1))
     await asyncio.wait_for(platform.catalogue.complete.wait(), 10)
@@ -223,9 +224,11 @@ async def running(home: Path, bundle: Bundle) -> AsyncIterator[httpx.AsyncClient
 
 
 async def test_an_item_put_with_its_image_is_among_its_kind_in_the_next_answer(
-    home: Path, dataset: Dataset, bundle: Bundle
+    home: Path, dataset: Dataset, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert dataset.items
+    for patience in ("BEHIND_S", "OUTDATED_S"):
+        monkeypatch.setattr(f"services.retrieval.service.{patience}", 20.0)
     async with running(home, bundle) as http:
         for images, least, most in ((True, 0.8, 1.0), (False, 0.0, 0.6)):
             found = []

@@ -72,36 +72,44 @@ def test_a_stall_is_charged_to_every_request_that_was_meant_to_leave_during_it()
             time.sleep(0.5)
         return http(ANSWER)
 
-    with serving(answer) as port:
-        outcome = run(load(port, rate=100, seconds=2, connections=4))
-    waited = outcome.latency_ms[outcome.latency_ms > 100]
-    # 100 requests/s for half a second: fifty were due; those due in its first 0.4 s wait for more than 100 ms.
-    assert 36 <= len(waited) <= 60
-    assert 200 < waited.mean() < 400
-    assert outcome.percentile(99) > 400
-    assert outcome.percentile(50) < 50
+    def no_other_is_charged() -> bool:
+        with serving(answer) as port:
+            outcome = run(load(port, rate=100, seconds=2, connections=4))
+        waited = outcome.latency_ms[outcome.latency_ms > 100]
+        # 100 requests/s for half a second: fifty were due; those due in its first 0.4 s wait for more than 100 ms.
+        assert len(waited) >= 36
+        assert outcome.percentile(99) > 400
+        return len(waited) <= 60 and 200 < waited.mean() < 400 and outcome.percentile(50) < 50
+
+    # A generator that charges too much does so each time, a machine that stalls by itself now and then.
+    assert any(no_other_is_charged() for _ in range(5))
 
 
 def test_a_closed_loop_would_have_hidden_the_same_stall() -> None:
     """The accounting that this generator must not have: one request at a time, timed from when it left."""
+    stall: list[float] = []
 
     def answer(k: int) -> bytes:
         if k == 60:
+            stall.append(time.monotonic())
             time.sleep(0.5)
+            stall.append(time.monotonic())
         return http(ANSWER)
 
-    async def closed(port: int) -> list[float]:
+    async def closed(port: int) -> list[tuple[float, float]]:
         face, took = RestFace("127.0.0.1", port, 10, 1), []
         for _ in range(200):
             left = time.monotonic()
             await face.ask("7")
-            took.append((time.monotonic() - left) * 1000)
+            took.append((left, time.monotonic()))
         await face.close()
         return took
 
     with serving(answer) as port:
         took = asyncio.run(closed(port))
-    assert sum(ms > 100 for ms in took) == 1
+    began, ended = stall
+    [only] = [back - left for left, back in took if left < ended and back > began]
+    assert only > 0.4
 
 
 def test_requests_leave_on_time_whatever_the_answers_do() -> None:
@@ -119,7 +127,7 @@ def test_requests_leave_on_time_whatever_the_answers_do() -> None:
         return took < 3 and np.percentile(outcome.lag_ms, 90) < 20
 
     with serving(answer) as port:  # who waits for answers is late each time, who shares a core now and then
-        assert any(on_time() for _ in range(3))
+        assert any(on_time() for _ in range(5))
 
 
 @pytest.mark.parametrize("arrivals", ["poisson", "constant"])
@@ -159,9 +167,9 @@ def test_an_answer_that_never_comes_costs_its_time_out_and_spoils_no_other() -> 
         return b"" if k == 5 else http(ANSWER)
 
     with serving(answer) as port:
-        outcome = run(load(port, rate=50, seconds=0.4, warm_s=0.0, timeout_s=0.5))
-    assert outcome.faults == {"no answer within 0.5 s": 1}
-    assert (outcome.latency_ms > 490).sum() == 1
+        outcome = run(load(port, rate=50, seconds=0.4, warm_s=0.0, timeout_s=2.0))
+    assert outcome.faults == {"no answer within 2 s": 1}
+    assert (outcome.latency_ms > 1_990).sum() == 1
 
 
 def test_a_server_that_is_not_there_is_a_fault_of_every_request() -> None:

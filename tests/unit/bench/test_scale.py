@@ -254,12 +254,13 @@ sys.exit(scale.main(sys.argv[1:]))
 
 
 def until_runs(process: psutil.Process, words: str) -> list[psutil.Process]:
-    """All that the process has started, once one of them was started by these words."""
+    """All that the process has started, once one of them was started by these words and is at work: by then its parent
+    knows of it."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
         started = process.children(recursive=True)
         with suppress(psutil.NoSuchProcess):
-            if any(words in " ".join(one.cmdline()) for one in started):
+            if any(words in " ".join(one.cmdline()) and one.cpu_times().user > 0.1 for one in started):
                 return started
         time.sleep(0.02)
     raise AssertionError(f"nothing ran {words}")

@@ -44,17 +44,17 @@ def repeat(connection: socket.socket) -> None:
 def test_a_proxy_passes_bytes_on_and_makes_them_late_only_when_told(echo: int) -> None:
     [port] = free_ports(1)
     with Proxy(port, echo).running() as proxy, socket.create_connection((HOST, port), 5) as client:
-        assert exchanged_s(client) < 0.1
+        assert quickest_s(client) < 0.1
         proxy.delay_s = 0.2
-        assert 0.2 <= exchanged_s(client) < 0.4
+        assert 0.2 <= quickest_s(client) < 0.4
         proxy.delay_s = 0.0
-        assert exchanged_s(client) < 0.1
+        assert quickest_s(client) < 0.1
 
 
 def test_what_follows_each_other_is_late_together_not_one_after_the_other(echo: int) -> None:
     [port] = free_ports(1)
-    with Proxy(port, echo).running() as proxy, socket.create_connection((HOST, port), 5) as client:
-        proxy.delay_s = 0.2
+
+    def all_s() -> float:
         began = time.monotonic()
         for _ in range(20):
             client.sendall(b"x" * 1_000)
@@ -62,7 +62,16 @@ def test_what_follows_each_other_is_late_together_not_one_after_the_other(echo: 
         got = 0
         while got < 20_000:
             got += len(client.recv(65_536))
-        assert time.monotonic() - began < 1.0
+        return time.monotonic() - began
+
+    with Proxy(port, echo).running() as proxy, socket.create_connection((HOST, port), 5) as client:
+        proxy.delay_s = 0.2
+        assert any(all_s() < 1.0 for _ in range(3))  # one after the other is four seconds each time
+
+
+def quickest_s(client: socket.socket) -> float:
+    """Of five exchanges: a machine that stalls delays one of them, a proxy all."""
+    return min(exchanged_s(client) for _ in range(5))
 
 
 def exchanged_s(client: socket.socket) -> float:

@@ -128,10 +128,10 @@ def test_it_logs_in_as_mlflows_settings_say(server: Server, monkeypatch: pytest.
 def test_polls_share_one_client(server: Server) -> None:
     """Making one costs more than ten polls do."""
     server.answer(registry_http.ALIAS, version())
-    before = registry_http._client.cache_info().misses
+    registry_http._client.cache_clear()  # another test's server may have had the same port
     for _ in range(5):
         registry_http.by_alias(server.address, "m", "champion", TAG)
-    assert registry_http._client.cache_info().misses == before + 1
+    assert registry_http._client.cache_info().misses == 1
 
 
 def test_files_are_brought_whole_and_nothing_lands_outside(server: Server, tmp_path: Path) -> None:

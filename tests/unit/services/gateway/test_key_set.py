@@ -63,9 +63,10 @@ async def test_keys_are_fetched_by_the_clock(monkeypatch: pytest.MonkeyPatch) ->
     shown = Shown()
     keys = KeySet(shown, every_s=0.05, again_s=0.01)
     following = asyncio.create_task(keys.follow())
-    await asyncio.sleep(0.5)
+    async with asyncio.timeout(30):
+        while shown.asked < 20:  # noqa: ASYNC110  # a counter has no event
+            await asyncio.sleep(0.01)
     following.cancel()
-    assert shown.asked > 2
     assert keys.version == 1, "the same keys again change nothing"
 
 
@@ -199,7 +200,7 @@ async def test_an_issuer_that_misbehaves_costs_little_time_and_memory(answer: An
         began = asyncio.get_running_loop().time()
         with pytest.raises(WinnowError):
             await FromUrl(url, fetch_s=0.5).read()
-        assert asyncio.get_running_loop().time() - began < 3
+        assert asyncio.get_running_loop().time() - began < 5  # as long as it drips
 
 
 async def test_an_issuer_that_never_ends_is_cut_off_by_size() -> None:

@@ -61,11 +61,11 @@ async def test_a_bundle_of_another_kind_takes_over_under_load_and_no_request_fai
 async def test_without_its_milvus_retrieval_answers_without_the_tower(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(milvus, "TIMEOUT_S", 1.0)
     base = str(tmp_path / "milvus.db")
     with closing(shop.retrieve()) as service:
         service.use(building.load_bundle(service, shop.retrieval, None, building.indexed_by(Settings(milvus_uri=base))))
         [whole] = await service.retrieve([RetrieveQuery(USER, 40)])
+        monkeypatch.setattr(milvus, "TIMEOUT_S", 1.0)  # only now: an embedded Milvus may begin slowly
         await asyncio.to_thread(server_manager_instance.release_server, base)
         [found] = await service.retrieve([RetrieveQuery(USER, 40)])
     assert (whole.skipped, found.skipped) == ((), ("tower",))

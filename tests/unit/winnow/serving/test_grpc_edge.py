@@ -1,7 +1,7 @@
 """Errors keep their class over gRPC, deadlines travel, and a server ends without dropping what it holds."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -44,6 +44,12 @@ class People:
 
     async def ready(self) -> Readiness:
         return Readiness(self.is_ready)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("kind", ERRORS)
@@ -146,8 +152,8 @@ async def test_the_budget_of_a_stage_and_the_request_id_reach_the_peer() -> None
         await client.users([Person("u")])
         assert people.saw["remaining_s"] > 5
         request_id.set("4bf92f3577b34da6a3ce929d0e0e4736")
-        await Run().required("users", client.users([Person("u")]), budget_s=0.5)
-    assert 0 < people.saw["remaining_s"] < 0.51  # gRPC counts in whole milliseconds
+        await Run().required("users", client.users([Person("u")]), budget_s=4.0)
+    assert 0 < people.saw["remaining_s"] < 4.01  # gRPC counts in whole milliseconds
     assert people.saw["request_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
@@ -156,21 +162,25 @@ async def test_health_follows_readiness() -> None:
     server = await serve_grpc([feature.register(people)], "127.0.0.1:0", grace_s=0.1)
     async with connect(server.address) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check
-        await asyncio.sleep(0.1)
-        assert (await check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+        async def becomes(status: int, service: str = "") -> None:
+            async with asyncio.timeout(30):
+                while (await check(health_pb2.HealthCheckRequest(service=service))).status != status:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+
+        await becomes(health_pb2.HealthCheckResponse.NOT_SERVING)
         people.is_ready = True
-        await asyncio.sleep(0.7)
         for service in ("", "winnow.v1.FeatureService"):
-            answer = await check(health_pb2.HealthCheckRequest(service=service))
-            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            await becomes(health_pb2.HealthCheckResponse.SERVING, service)
     await server.stop()
 
 
 async def test_stopping_finishes_what_is_in_flight() -> None:
-    server = await serve_grpc([feature.register(People(dawdle_s=0.5))], "127.0.0.1:0", grace_s=5)
+    people = People(dawdle_s=0.5)
+    server = await serve_grpc([feature.register(people)], "127.0.0.1:0", grace_s=5)
     async with connect(server.address) as channel:
         in_flight = asyncio.create_task(feature.FeatureClient(channel, timeout_s=5).users([Person("u")]))
-        await asyncio.sleep(0.2)
+        await until(lambda: bool(people.saw))
         await server.stop()
         assert [user.person.user_id for user in await in_flight] == ["u"]
 
@@ -200,10 +210,10 @@ async def test_calls_are_spread_over_all_addresses_of_a_name() -> None:
     ]
     async with connect("ipv4:" + ",".join(server.address for server in servers)) as channel:
         client = feature.FeatureClient(channel, timeout_s=5)
-        for _ in range(50):
-            await client.users([Person("u")])
-            await asyncio.sleep(0.005)
-    assert all("request_id" in one.saw for one in people)
+        async with asyncio.timeout(30):
+            while not all(one.saw for one in people):
+                await client.users([Person("u")])
+                await asyncio.sleep(0.005)
     for server in servers:
         await server.stop()
 

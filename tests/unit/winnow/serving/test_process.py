@@ -10,7 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from parts.program import free_ports
+
 INNER = ("gateway", "feature", "retrieval", "ranking", "explanation")
+NOWHERE = "no such host:80"  # a blank: the resolver asks nobody
 SERVICES = ["services", *(f"services.{name}" for name in INNER)]
 
 
@@ -37,7 +40,7 @@ def test_a_wrong_setting_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_variable_is_one_line_of_the_log() -> None:
-    addresses = {"WINNOW_REST_ADDRESS": "127.0.0.1:0", "WINNOW_GATEWAY_ADDRESS": "no-such-host.invalid:80"}
+    addresses = {"WINNOW_REST_ADDRESS": "127.0.0.1:0", "WINNOW_GATEWAY_ADDRESS": NOWHERE}
     told = run("services.gateway", WINNOW_EXPLROE="x", WINNOW_RANKING_THREADS="2", **addresses)
     warning = json.loads(told.stderr.splitlines()[0])
     assert warning["level"] == "warning"
@@ -65,7 +68,7 @@ def test_a_taken_port_is_one_line_that_names_its_setting(tmp_path: Path, service
 
 @pytest.mark.parametrize(
     ("address", "why"),
-    [("192.0.2.7:80", "cannot assign requested address"), ("no-such-host.invalid:80", "name or service not known")],
+    [("192.0.2.7:80", "cannot assign requested address"), (NOWHERE, "name or service not known")],
 )
 def test_an_address_that_is_not_here_is_one_line(address: str, why: str) -> None:
     refused = run("services.gateway", WINNOW_REST_ADDRESS="127.0.0.1:0", WINNOW_GATEWAY_ADDRESS=address)
@@ -97,8 +100,8 @@ def test_a_home_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_process_without_an_http_face_can_show_its_metrics(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    [port] = free_ports(1)
+    address = f"127.0.0.1:{port}"
     settings = {"WINNOW_HOME": str(tmp_path), "WINNOW_FEATURE_ADDRESS": "127.0.0.1:0"}
     command = [sys.executable, "-m", "services.feature", "--metrics-address", address]
     with subprocess.Popen(command, env=os.environ | settings, stderr=subprocess.PIPE, text=True) as process:
