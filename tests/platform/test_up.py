@@ -26,7 +26,7 @@ from winnow.errors import FailedPrecondition
 from winnow.registry import MlflowRegistry
 
 pytestmark = [pytest.mark.platform, pytest.mark.slow, pytest.mark.timeout(400)]
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 
 
 @dataclass(frozen=True)
