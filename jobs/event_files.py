@@ -5,6 +5,7 @@ Both have the columns `jobs.parse.EVENT_COLUMNS`, so a batch job and DuckDB read
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -46,9 +47,13 @@ def copied(home: Path, into: Path) -> int:
 
 
 def finished(folder: Path) -> list[Path]:
-    """Files whose writing has ended: what is in the making lies in folders that begin with a dot or a line."""
-    files = (file.relative_to(folder) for file in folder.rglob("*.parquet"))
-    return sorted(folder / file for file in files if not any(part[0] in "._" for part in file.parts))
+    """Files whose writing has ended: what is in the making lies in folders that begin with a dot or a line. Those are not
+    looked into, for they may go at any moment."""
+    files: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] not in "._"]
+        files += [Path(place, name) for name in names if name[0] not in "._" and name.endswith(".parquet")]
+    return sorted(files)
 
 
 def placed(rows: pa.Table, first: int) -> pa.Table:

@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.homes import PATIENT
 from winnow.registry import MlflowRegistry
 
 pytestmark = [pytest.mark.platform, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -57,7 +58,7 @@ def films(folder: Path) -> dict[str, set[str]]:
 def environment() -> dict[str, str]:
     """Without what the caller's shell may say of other homes; training on one thread, as tests run beside others."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WINNOW_")}
-    return kept | {"OMP_NUM_THREADS": "1"}
+    return kept | PATIENT | {"OMP_NUM_THREADS": "1"}
 
 
 def told(place: Path) -> dict[str, Any]:

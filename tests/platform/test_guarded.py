@@ -115,8 +115,8 @@ def test_the_rate_is_counted_in_redis_and_ends_in_429(locked: Locked) -> None:
     answers = [locked.asked(authorization=busy) for _ in range(45)]
     statuses = [answer.status_code for answer in answers]
     assert statuses[:40] == [200] * 40
-    assert 429 in statuses[40:]
-    assert int(answers[-1].headers["retry-after"]) >= 1
+    refused = next(answer for answer in answers[40:] if answer.status_code == 429)
+    assert int(refused.headers["retry-after"]) >= 1
     counted = httpx.get(locked.metrics, timeout=5).text
     assert 'winnow_access_total{face="rest",outcome="rate-limited"}' in counted
     assert "winnow_rate_limit_fallback_total 0.0" in counted

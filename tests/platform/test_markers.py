@@ -23,7 +23,7 @@ from cli.main import app
 from parts.program import HOST, Running, free_ports, start
 from parts.services import INNER, environment, gateway, inner
 from tests.brokers import eventually
-from tests.homes import copy_of, registry_of
+from tests.homes import PATIENT, copy_of, registry_of
 from tests.otlp import collecting
 from winnow.audit.record import read
 from winnow.audit.verify import verify_folder
@@ -61,7 +61,7 @@ def run(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     ports = dict(zip(("rest", "gateway", "dead", *INNER), free_ports(3 + len(INNER)), strict=True))
     metrics = dict(zip(INNER, free_ports(len(INNER)), strict=True))
     settings = environment(home, ports) | registry_of(served_home)
-    settings |= {
+    settings |= PATIENT | {
         "WINNOW_REDIS_URL": f"redis://{mark('redisname')}:{mark('redispassword')}@{HOST}:{ports['dead']}/0",
         "WINNOW_KAFKA_BOOTSTRAP": f"{HOST}:{ports['dead']}",
         "WINNOW_BUNDLE_EVERY_S": "1",
@@ -94,6 +94,7 @@ def run(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
             explanation = started["explanation"].program.log
             eventually(lambda: b"cannot be asked" in explanation.read_bytes(), 60)
             said |= {f"metrics of {n}": httpx.get(f"http://{HOST}:{p}/metrics").content for n, p in metrics.items()}
+            collector.wait(lambda: {one.service for one in collector.spans} >= {"gateway", *INNER})
             for name in ("ranking", "feature"):
                 started[name].kill()
                 answers += asked(client)

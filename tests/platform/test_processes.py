@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,19 @@ import pytest
 from bench.processes import Platform, process, running
 from parts.program import free_ports
 from parts.services import INNER, environment
-from tests.homes import copy_of, registry_of
+from tests.homes import PATIENT, copy_of, registry_of
 from training.dataset import load
+from winnow.guarded import EARLY_S
 
 USERS = 200
 AT = "2026-01-31T12:00:00Z"  # features of the hour and the weekday then agree, whenever the test runs
-LATE_MS = 1_000
+LATE_MS = 8_000
 NEW_ITEM_S = 5.0  # promised
 SETTINGS = {
     "WINNOW_BUNDLE_EVERY_S": "1",
     "WINNOW_POPULAR_EVERY_S": "0.2",
-    # What is compared are answers, not times: a busy machine must not make a stage late.
-    "WINNOW_FEATURE_BUDGET_MS": "10000",
-    "WINNOW_RETRIEVAL_BUDGET_MS": "10000",
-    "WINNOW_RANKING_BUDGET_MS": "10000",
+    "WINNOW_GRACE_S": "60",
+    **PATIENT,
     "WINNOW_EXPLANATION_BUDGET_MS": str(LATE_MS),
 }
 
@@ -82,13 +81,15 @@ def shown(answer: dict[str, Any]) -> list[str]:
     return [line["item_id"] for line in answer["items"]]
 
 
-def settled(near: httpx.Client, far: httpx.Client, body: dict[str, Any]) -> None:
+def settled(near: httpx.Client, far: httpx.Client, bodies: list[dict[str, Any]]) -> None:
     """Returns once every process has read all it follows: readiness does not wait for what only reasons need."""
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
+
+    def equal(body: dict[str, Any]) -> bool:
         answers = [comparable(http.post("/v1/recommendations", json=body)) for http in (near, far)]
-        if answers[0] == answers[1] and not answers[0]["skipped"]:
-            return
+        return answers[0] == answers[1] and not answers[0]["skipped"]
+
+    until = time.monotonic() + 30
+    while not all(map(equal, bodies)) and time.monotonic() < until:
         time.sleep(0.2)
 
 
@@ -97,7 +98,7 @@ def test_five_processes_answer_exactly_as_one_process(one: Platform, five: Platf
     bodies = [request(user) for user in people[:100]] + [request(user, n=3, offset=2) for user in people[100:]]
     basket = {"item_ids": ["i1", "i2"], "n": 7}
     with client(one) as near, client(five) as far:
-        settled(near, far, bodies[0])
+        settled(near, far, bodies[::10])
         for body in bodies:
             answers = [comparable(http.post("/v1/recommendations", json=body)) for http in (near, far)]
             assert answers[0] == answers[1]
@@ -185,7 +186,7 @@ def test_a_frozen_service_is_late_and_skipped_until_it_comes_back(five: Platform
         finally:
             frozen.resume()
         assert answer["skipped"] == ["explanation"]
-        assert answer["took_ms"]["explanation"] >= LATE_MS
+        assert answer["took_ms"]["explanation"] >= LATE_MS - 1e3 * EARLY_S
         until = time.monotonic() + 20
         while answer["skipped"] and time.monotonic() < until:
             answer = http.post("/v1/recommendations", json=request(people[0])).json()
@@ -221,16 +222,24 @@ def test_sigterm_finishes_what_is_in_flight(one: Platform, people: list[str]) ->
     batch = {"requests": [request(user, n=100) for user in people[:100]]}
     ending = one.processes["all"]
 
-    def post() -> int:
-        with client(one) as http:
-            return http.post("/v1/recommendations:batch", json=batch).status_code
+    sent = threading.Semaphore(0)
 
-    with ThreadPoolExecutor(4) as threads:
-        asked = [threads.submit(post) for _ in range(4)]
-        time.sleep(0.3)
+    def told(event: str, about: dict[str, Any]) -> None:
+        if event == "http11.send_request_body.complete":
+            sent.release()
+
+    def post(http: httpx.Client) -> int:
+        return http.post("/v1/recommendations:batch", json=batch, extensions={"trace": told}).status_code
+
+    with ExitStack() as stack:
+        https = [stack.enter_context(client(one)) for _ in range(4)]
+        assert all(http.get("/healthz").is_success for http in https)  # the connections are there
+        threads = stack.enter_context(ThreadPoolExecutor(4))
+        asked = [threads.submit(post, http) for http in https]
+        assert all(sent.acquire(timeout=30) for _ in asked)
         assert not any(one.done() for one in asked)
         ending.send_signal(signal.SIGTERM)
-        assert [one.result(30) for one in asked] == [200] * 4
+        assert [one.result(60) for one in asked] == [200] * 4
     assert ending.wait(15) in (0, None)
     with pytest.raises(httpx.ConnectError), client(one) as http:
         http.get("/healthz")

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from bench.processes import Platform, running
 from cli.main import app
+from tests.homes import PATIENT
 from tests.unit.test_readme import ROOT, commands
 
 WRITTEN = "http://127.0.0.1:8080"
@@ -38,7 +39,7 @@ def registry(served_home: Path) -> str:
 @pytest.fixture(scope="module")
 def platform(place: Path, registry: str) -> Iterator[Platform]:
     """A platform over the copy; item 50 is there as in MovieLens."""
-    with running(place, "one_process", place.parent / "logs", {"WINNOW_MLFLOW_URI": registry}) as platform:
+    with running(place, "one_process", place.parent / "logs", PATIENT | {"WINNOW_MLFLOW_URI": registry}) as platform:
         there = f"http://127.0.0.1:{platform.rest}/v1/items/50"
         httpx.put(there, json={"title": "Star Wars (1977)", "categories": ["Action"]}, timeout=10).raise_for_status()
         deadline = time.monotonic() + 10
@@ -99,7 +100,8 @@ def test_the_command_line_gets_the_same_answer_over_rest_and_grpc(platform: Plat
 def test_a_request_can_be_traced_beside_a_platform_that_serves_the_home(
     platform: Platform, place: Path, registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WINNOW_MLFLOW_URI", registry)
+    for name, value in (PATIENT | {"WINNOW_MLFLOW_URI": registry}).items():
+        monkeypatch.setenv(name, value)
     words = ["trace", "--user", "u1", "--home", str(place)]
     traced = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     assert [stage["stage"] for stage in traced["stages"]] == [

@@ -7,6 +7,7 @@ The tests run in the order of this file: the last one ends a gateway.
 import asyncio
 import json
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -14,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from cli.main import app
 from parts.program import free_ports, tail
 from parts.services import INNER, environment
 from tests.balanced import Balanced
+from tests.brokers import eventually
 from tests.certificates import certified, inside, issued, reissued
 from tests.homes import copy_of, registry_of
 from training.dataset import load
@@ -45,8 +47,10 @@ from winnow.wire.feature import FeatureClient
 RATE = 100.0  # requests a second, where the machine can
 LEAST_RATE = 2.0
 EVERY_S = 0.3
-DRAIN_S = 2.0
+DRAIN_S = 6.0  # far more than it takes until a probe is asked and nobody begins a new connection
 READY_S = 120.0
+TAKEN = re.compile(rb'"at":"([^"]+)".*"another certificate (\w+),')
+MS = 1e-3  # to which a line of a log is exact
 SETTINGS = {
     "WINNOW_TLS_EVERY_S": str(EVERY_S),
     "WINNOW_CANDIDATES": "50",  # what is looked at are connections
@@ -95,6 +99,19 @@ class Secured:
             while (skipped := self.answer(rest)["skipped"]) and time.monotonic() < until:
                 time.sleep(0.2)
             assert skipped == []
+
+    def taken(self) -> bool:
+        """Whether every process has said since its files were written that it took them."""
+        for name in self.processes:
+            log = (self.logs / f"{name}.log").read_bytes()
+            told = {use: datetime.fromisoformat(at.decode()).timestamp() for at, use in TAKEN.findall(log)}
+            files = {b"inside": [*(self.certificates / name.removesuffix("2")).iterdir()]}
+            if name.startswith("gateway"):
+                files[b"face"] = [self.certificates / "face" / file for file in ("tls.crt", "tls.key")]
+            written = {use: max(file.stat().st_ctime for file in each) for use, each in files.items()}
+            if any(told.get(use, 0.0) < at - MS for use, at in written.items()):
+                return False
+        return True
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +193,7 @@ async def test_certificates_and_authorities_change_under_load_and_no_request_fai
         for name, turn in turns.items():
             await asyncio.sleep(1.0)
             turn()
-            await asyncio.sleep(1.2)
+            await asyncio.to_thread(eventually, secured.taken, READY_S)
             balanced.tls = secured.trusted  # a caller learns of a new authority too
             serials.append([await shown_at(port) for port in ports])
             print(f"{name}: {len(seen.latencies_s)} answers, failed {dict(seen.failed)}, skipped {dict(seen.skipped)}")

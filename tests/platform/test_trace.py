@@ -20,7 +20,7 @@ from parts.program import HOST, free_ports, running
 from parts.redis import redis
 from parts.triton import ENVIRONMENT, repository_of, triton
 from tests.brokers import messages
-from tests.homes import copy_of, registry_of
+from tests.homes import PATIENT, copy_of, registry_of
 from tests.otlp import Collector, Seen, collecting
 from training.dataset import load
 from winnow.topics import EVENTS
@@ -81,9 +81,7 @@ def traced(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
             "WINNOW_KAFKA_BOOTSTRAP": bootstrap,
             "WINNOW_REDIS_URL": f"redis://{HOST}:{redis_port}/0",
             "WINNOW_BUNDLE_EVERY_S": "1",
-            # What is looked at are traces, not times: a busy machine must not make a stage late.
-            **{f"WINNOW_{name.upper()}_BUDGET_MS": "10000" for name in FIVE - {"gateway", "explanation"}},
-            "WINNOW_EXPLANATION_BUDGET_MS": "2000",
+            **PATIENT,
             "WINNOW_FORWARD_WAIT_MS": "5000",
             "WINNOW_REDIS_TIMEOUT_MS": "5000",
             "WINNOW_TRITON_TIMEOUT_S": "10",
@@ -199,6 +197,8 @@ def test_no_span_names_a_person_an_event_or_an_item(traced: Traced) -> None:
 
 def test_what_is_not_sampled_is_not_recorded_and_its_log_lines_name_the_trace(traced: Traced) -> None:
     before, trace_id = {one.trace_id for one in traced.collector.spans}, uuid4().hex
+    log = traced.logs / "gateway.log"
+    written = log.stat().st_size
     header = {"traceparent": f"00-{trace_id}-{CALLER}-00"}
     traced.http.get("/v1/recommendations", params={"user_id": traced.user}, headers=header).raise_for_status()
     traced.http.get("/v1/recommendations", params={"user_id": traced.user}).raise_for_status()
@@ -210,8 +210,7 @@ def test_what_is_not_sampled_is_not_recorded_and_its_log_lines_name_the_trace(tr
     finally:
         explanation.resume()
     assert answer.json()["skipped"] == ["explanation"]
-    log = (traced.logs / "gateway.log").read_text().splitlines()
-    lines = [json.loads(line) for line in log if line.startswith("{")]
+    lines = [json.loads(line) for line in log.read_bytes()[written:].splitlines() if line.startswith(b"{")]
     assert {line.get("trace_id") for line in lines if "explanation skipped" in line["message"]} == {trace_id}
     time.sleep(1.5)  # a batch would have left by now
     assert trace_id not in before

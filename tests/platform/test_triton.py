@@ -21,7 +21,7 @@ from services.ranking.service import Model, RankingService
 from services.retrieval import build as retrieval_build
 from services.retrieval.service import RetrievalService
 from tests.bundles import SOURCES, make_items, make_user, tiny_ranking_bundle, tiny_retrieval_bundle
-from tests.homes import copy_of, registry_of
+from tests.homes import PATIENT, copy_of, registry_of
 from tests.tritons import Server, serving, small_bundle
 from training.dataset import load as load_dataset
 from winnow.artifacts import Bundle, Kind, seal
@@ -41,6 +41,8 @@ pytestmark = pytest.mark.platform
 ITEMS = make_items(120)
 SWITCHES = 20
 CALLERS = 4
+SHORT_S = 0.3  # for a call, where Triton is to be late
+KEEP_S = 3.0  # far more than a lease is renewed late
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,7 @@ async def heads_of(bundle: Bundle) -> Any:
         return (await service.rank([query()]))[0].heads
 
 
-async def until(done: Callable[[], Any], seconds: float = 30.0) -> None:
+async def until(done: Callable[[], Any], seconds: float = 60.0) -> None:
     """Returns once `done()` (awaitable or not) is true and raises no error of the platform."""
     end = time.monotonic() + seconds
     while True:
@@ -165,11 +167,18 @@ async def pair(
     """Both services on one host, with short time-outs; Triton runs again afterwards."""
     found = tiny_retrieval_bundle(tmp_path_factory.mktemp("retrieval") / "bundle", ITEMS)
     with (
-        closing(server.host(timeout_s=0.3, every_s=0.2)) as host,
+        closing(server.host(timeout_s=20.0, every_s=0.2)) as host,
         closing(ranking(bundles["one"], host)) as rank,
         closing(retrieval(found, host)) as retrieve,
     ):
+        shorten(host)
         yield rank, retrieve
+
+
+def shorten(host: TritonHost) -> None:
+    """From here on calls are short of time; a bundle is loaded with patience."""
+    for model in host._held:
+        model._timeout_s = SHORT_S
 
 
 async def works(pair: tuple[RankingService, RetrievalService]) -> bool:
@@ -199,11 +208,11 @@ async def test_a_frozen_triton_costs_a_deadline_then_nothing_and_is_used_again_w
         began = time.monotonic()
         with pytest.raises(Unavailable, match="asked again"):
             await pair[0].rank([query()])
-        assert time.monotonic() - began < 0.1
+        assert time.monotonic() - began < SHORT_S
         await lost(pair)
     finally:
         server.running.thaw()
-    await until(lambda: works(pair), 5.0)
+    await until(lambda: works(pair))
 
 
 async def test_a_triton_that_was_killed_serves_again_after_its_restart_and_nobody_else_is_restarted(
@@ -231,15 +240,16 @@ async def test_new_items_wait_for_triton_and_are_absorbed_when_it_is_back(
     server: Server, bundles: dict[str, Bundle]
 ) -> None:
     items = catalogue()
-    with closing(server.host(timeout_s=0.3, every_s=0.2)) as host:
+    with closing(server.host(timeout_s=20.0, every_s=0.2)) as host:
         service = ranking_build.build(ranking_build.Settings(), items)
         with closing(service):
             service.use(ranking_build.load_bundle(service, bundles["one"], host))
+            shorten(host)
             server.running.kill()
             service.changed(items.upsert(make_items(130)[120:]))
             await asyncio.sleep(0.5)
             server.restart()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await service.settled()
             assert service._model is not None
             assert service._model.items.size == 130
@@ -248,15 +258,16 @@ async def test_new_items_wait_for_triton_and_are_absorbed_when_it_is_back(
 async def test_what_nobody_holds_is_unloaded_and_what_anybody_leases_is_not(server: Server, tmp_path: Path) -> None:
     mine, ours = small_bundle(tmp_path / "mine", "mixing", seed=1), small_bundle(tmp_path / "ours", "mixing", seed=2)
     foreign = server.repository / "foreign"
-    with closing(TritonServer(server.address)) as watching, closing(server.host(keep_s=1.0, every_s=0.2)) as host:
+    with closing(TritonServer(server.address)) as watching, closing(server.host(keep_s=KEEP_S, every_s=0.2)) as host:
         models = [*host.load(mine, ["mixing"]).values(), *host.load(ours, ["mixing"]).values()]
         other = ModelRepository(server.repository)
         names = [name_of(bundle, "mixing") for bundle in (mine, ours)]
         foreign.mkdir()  # a model that was never leased
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(1.5 * KEEP_S)
         assert all(watching.has(name) for name in names)
         models.clear()
-        for _ in range(15):
+        end = time.monotonic() + 1.5 * KEEP_S
+        while time.monotonic() < end:
             other.renew(names[1])
             await asyncio.sleep(0.1)
         assert watching.has(names[1])
@@ -271,10 +282,19 @@ def test_a_host_that_ends_leaves_its_models_for_the_next(server: Server, tmp_pat
     bundle = small_bundle(tmp_path / "left", "mixing", seed=3)
     with closing(server.host()) as first:
         first.load(bundle, ["mixing"])
-    began = time.monotonic()
+    before = instances(server)
     with closing(server.host()) as second:
         second.load(bundle, ["mixing"])
-    assert time.monotonic() - began < 0.5, "an instance was started again"
+    assert instances(server) == before, "an instance was started again"
+
+
+def instances(server: Server) -> set[psutil.Process]:
+    """Every model's, each a process of its own."""
+    return {
+        one
+        for one in psutil.Process(server.running.process.pid).children(recursive=True)
+        if one.status() != psutil.STATUS_ZOMBIE
+    }
 
 
 def test_without_triton_a_bundle_is_not_refused_but_waits(tmp_path: Path) -> None:
@@ -292,8 +312,7 @@ def test_the_platform_answers_through_triton_without_it_and_through_it_again(
         "WINNOW_BUNDLE_EVERY_S": "0.5",
         "WINNOW_TRITON_ADDRESS": server.address,
         "WINNOW_TRITON_REPOSITORY": str(server.repository),
-        "WINNOW_RETRIEVAL_BUDGET_MS": "5000",
-        "WINNOW_RANKING_BUDGET_MS": "5000",
+        **PATIENT,
     }
     user = next(person.user_id for person in load_dataset(served_home).people if person.user_id)
     body = {"user_id": user, "n": 10, "context": {"at": "2026-01-31T12:00:00Z", "surface": "home"}}

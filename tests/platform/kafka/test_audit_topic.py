@@ -21,6 +21,13 @@ from winnow.topics import AUDIT, Record
 pytestmark = [pytest.mark.platform, pytest.mark.timeout(120)]
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy broker gets everything before a writer closes."""
+    monkeypatch.setattr("winnow.audit.feed.DELIVERY_S", 20.0)
+    monkeypatch.setattr("winnow.audit.ledger.CLOSE_S", 40.0)
+
+
 def writer(home: Path, broker: Broker) -> Ledger:
     settings = AuditSettings(home=home, audit_free_bytes=ROOM, kafka_bootstrap=broker.bootstrap)
     return ledger(settings, "gateway")

@@ -76,18 +76,18 @@ async def until(holds: Callable[[], bool], within_s: float = 30.0) -> None:
 async def test_a_decision_comes_out_of_the_topic_with_the_same_bits(own_broker: Broker, tmp_path: Path) -> None:
     async with decision_log(tmp_path, own_broker.bootstrap) as log:
         write(log, 0, 250)
+        await until(lambda: log.waiting_bytes == 0 and on_disk(tmp_path) == 0)
     found = messages(own_broker.bootstrap, DECISIONS)
     assert complete_and_in_order(delivered(own_broker.bootstrap), 250)
     one = next(message for message in found if of_json(message.value).request_id == "r7")
     sent = decision(request_id="r7", user=UserState(Person("u2")))
     assert (one.value, one.key) == (to_json(sent), b"u2")
-    assert on_disk(tmp_path) == 0
 
 
 async def test_a_broker_that_stands_still_delays_no_answer_and_costs_no_decision(
     own_broker: Broker, tmp_path: Path
 ) -> None:
-    before, slowest = dropped(), 0.0
+    before, took = dropped(), []
     async with decision_log(tmp_path, own_broker.bootstrap) as log:
         write(log, 0, 20)
         await until(lambda: log.waiting_bytes == 0)
@@ -95,14 +95,15 @@ async def test_a_broker_that_stands_still_delays_no_answer_and_costs_no_decision
         for n in range(20, 620, 2):
             asked = time.perf_counter()
             write(log, n, 2)
-            slowest = max(slowest, time.perf_counter() - asked)
+            took.append(time.perf_counter() - asked)
             await asyncio.sleep(0.02)
         spooled = on_disk(tmp_path)
         own_broker.running.thaw()
         await until(lambda: log.waiting_bytes == 0 and on_disk(tmp_path) == 0)
-    print(f"{spooled / 1e3:.0f} kB waited on disk; the slowest answer gave {slowest * 1e3:.1f} ms to the log")
+    print(f"{spooled / 1e3:.0f} kB waited on disk; the slowest answer gave {max(took) * 1e3:.1f} ms to the log")
     assert spooled > 0
-    assert slowest < 0.5, "an answer waited for the broker, whose time-outs are seconds"
+    # One may have met a stall of the machine; the broker would delay more than one.
+    assert sorted(took)[-2] < 0.5, "an answer waited for the broker, whose time-outs are seconds"
     assert dropped() == before
     assert complete_and_in_order(delivered(own_broker.bootstrap), 620)
 

@@ -115,23 +115,23 @@ async def test_a_broker_that_stands_still_delays_nobody_for_long_and_gets_everyt
         await one.record(clicks(0, 50))
         await until(lambda: backlog() == 0)
         own_broker.running.freeze()
-        began, slowest = time.monotonic(), 0.0
+        began, took = time.monotonic(), []
         for n in range(50, 350, 5):
             asked = time.monotonic()
             await one.record(clicks(n, 5))
-            slowest = max(slowest, time.monotonic() - asked)
+            took.append(time.monotonic() - asked)
             await asyncio.sleep(0.05)
         behind, age = backlog(), gauge("seconds")
         frozen_s = time.monotonic() - began
         own_broker.running.thaw()
         await until(lambda: backlog() == 0)
     print(
-        f"frozen {frozen_s:.1f} s: slowest answer {slowest * 1000:.0f} ms, {behind:.0f} rows behind, oldest {age:.1f} s"
+        f"frozen {frozen_s:.1f} s: slowest answer {max(took) * 1000:.0f} ms, {behind:.0f} rows behind, oldest {age:.1f} s"
     )
     assert frozen_s > 3
     assert behind == 300
     assert frozen_s - 1 < age <= frozen_s
-    assert slowest < 1.0
+    assert sorted(took)[-2] < 1.0  # one may have met a stall of the machine; the broker would delay every one
     assert complete_and_in_order(sent(own_broker.bootstrap), 350)
 
 
@@ -150,16 +150,20 @@ async def test_a_broker_that_restarts_gets_what_it_missed_in_order(own_broker: B
 async def test_a_broker_that_lost_its_newest_records_gets_them_again(own_broker: Broker, tmp_path: Path) -> None:
     """This broker forgets what it acknowledged lately when it is killed; Apache Kafka's replicas would have it."""
     async with service(small_home(tmp_path / "home"), own_broker.bootstrap, forward_wait_ms=10_000) as one:
-        await one.record(clicks(0, 100))
-        own_broker.running.kill()
-        own_broker.again()
-        create(own_broker.bootstrap, [EVENTS])
-        kept = len(sent(own_broker.bootstrap))
-        assert kept < 100, "the broker has lost nothing, so nothing is shown"
-        await one.record(clicks(100, 20))
-        await until(lambda: len(sent(own_broker.bootstrap)) == 120)
+        number = kept = 0
+        while kept == number < 300:  # on a slow machine it may have had the time to write everything down
+            await one.record(clicks(number, 100))
+            number += 100
+            await until(lambda: backlog() == 0)
+            own_broker.running.kill()
+            own_broker.again()
+            create(own_broker.bootstrap, [EVENTS])
+            kept = len(sent(own_broker.bootstrap))
+        assert kept < number, "the broker has lost nothing, so nothing is shown"
+        await one.record(clicks(number, 20))
+        await until(lambda: len(sent(own_broker.bootstrap)) == number + 20)
     again = ids_of(messages(own_broker.bootstrap, EVENTS))[::-1]
-    assert complete_and_in_order(list(dict.fromkeys(again))[::-1], 120), "what is sent again is in order"
+    assert complete_and_in_order(list(dict.fromkeys(again))[::-1], number + 20), "what is sent again is in order"
 
 
 async def test_an_idle_broker_that_lost_records_is_noticed_after_a_restart_of_the_service(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 
 from bench.processes import Platform, running
 from tests.brokers import Broker, eventually, messages
-from tests.homes import copy_of, registry_of
+from tests.homes import PATIENT, copy_of, registry_of
 from winnow import segments
 from winnow.canonical import EVENTS as EVENT_ROWS
 from winnow.decisions import of_json
@@ -87,6 +86,8 @@ def test_a_full_disk_refuses_events_and_answers_go_on(
     settings = {
         "WINNOW_DECISION_FREE_BYTES": "0",  # nobody leaves room for anybody
         "WINNOW_KAFKA_BOOTSTRAP": own_broker.bootstrap if kafka else "",
+        **PATIENT,
+        "WINNOW_WRITE_BUDGET_MS": "25000",  # a disk that is slow is not full
         **registry_of(served_home),
     }
     with running(home, "one_process", tmp_path / "logs", settings) as platform:
@@ -117,7 +118,7 @@ def through_a_full_disk(http: httpx.Client, disk: Path, kafka: bool) -> tuple[li
     """Ids of the events that were taken, how many decisions were counted as dropped, ids of all answers."""
     taken = [record(http, n) for n in range(20)]
     asked = ask(http, 5)
-    time.sleep(1)  # what is on its way to the disk arrives
+    eventually(lambda: metric(http, "winnow_decisions_total") >= 5)  # none is on its way to the disk
     filler = fill(disk)
     refused = [record(http, n) for n in range(20, 40)]
     assert any(event_id is None for event_id in refused)
@@ -143,5 +144,5 @@ def record(http: httpx.Client, n: int) -> str | None:
         assert answer.json()["token"]
         return f"x{n}"
     assert answer.status_code == 503, answer.text
-    assert answer.json()["type"] == "urn:winnow:problem:disk-full"
+    assert answer.json()["type"] == "urn:winnow:problem:disk-full", answer.text
     return None

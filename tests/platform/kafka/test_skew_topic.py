@@ -51,9 +51,7 @@ def test_the_topic_is_compared_from_its_beginning_to_where_it_ended(
     send(own_broker, lines[-10:])
     assert sorted(topic.lines()) == sorted(lines[:-10])  # what came later is left alone
     assert main(words) == 0
-    ranked = [one for one in map(of_json, lines) if one.vector is not None]  # on a busy machine the ranker may be late
-    assert len(ranked) > 60
-    assert f"{len(lines)} of {len(lines)} answers equal (100.0000%), {len(ranked)} with" in capsys.readouterr().out
+    assert f"{len(lines)} of {len(lines)} answers equal (100.0000%), {len(lines)} with" in capsys.readouterr().out
 
     send(own_broker, lines[:3])  # as after a broker that did not say that it had them
     assert main(words) == 0
@@ -61,7 +59,7 @@ def test_the_topic_is_compared_from_its_beginning_to_where_it_ended(
     assert f"{len(lines)} of {len(lines)} answers equal" in told
     assert "3 lines repeat a decision, which was compared once" in told
 
-    served = ranked[40]
+    served = of_json(lines[40])
     assert served.vector is not None
     wrong = replace(served.vector, numbers={**served.vector.numbers, "user_log_events": 0.125})
     send(own_broker, [to_json(replace(served, vector=wrong)), b"{rubbish"])

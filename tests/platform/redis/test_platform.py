@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 
 from bench.processes import running
 from parts.program import HOST, Program, Running, free_ports, start
 from parts.redis import redis
-from tests.homes import copy_of, registry_of
+from tests.homes import PATIENT, copy_of, registry_of
 from winnow.errors import WinnowError
 from winnow.hot_store import HotStore
 from winnow.types import Person
 
 pytestmark = [pytest.mark.platform, pytest.mark.slow, pytest.mark.timeout(180)]
 PATIENCE_S = 15.0
-BUDGET_S = 0.2  # of the feature stage
+BUDGET_S = 1.0  # of the feature stage
 CALL_S = 2.0  # far more than an answer takes, far less than waiting for what is down
 
 
 @dataclass
 class Live:
-    """A platform and its Redis. `clicked` counts what was acknowledged."""
+    """A platform and its Redis. `clicked` counts what was acknowledged, `took_s` is how long each event and answer took."""
 
     client: httpx.Client
     program: Program
@@ -35,9 +37,10 @@ class Live:
     url: str
     feature: psutil.Process | None = None
     clicked: int = 0
+    took_s: list[float] = field(default_factory=list)
 
     def click_and_ask(self) -> None:
-        """One event and one answer, each in time."""
+        """One event and one answer."""
         event = {"event_id": f"hot-{self.clicked}", "type": "click", "item_id": "i1", "user_id": "hot"}
         event["occurred_at"] = "2026-01-31T12:00:00Z"
         began = time.monotonic()
@@ -45,8 +48,12 @@ class Live:
         self.clicked += 1
         answer = self.client.get("/v1/recommendations", params={"user_id": "hot", "n": 5})
         answer.raise_for_status()
-        assert time.monotonic() - began < CALL_S
+        self.took_s.append(time.monotonic() - began)
         assert "i1" not in [item["item_id"] for item in answer.json()["items"]], "the click does not count"
+
+    def in_time(self) -> bool:
+        """Whether nobody waited for what is down; a busy machine may stall once."""
+        return sorted(self.took_s)[-2] < CALL_S
 
     def in_redis(self) -> int:
         store = HotStore(self.url, 1.0)
@@ -64,10 +71,16 @@ def live(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("live")
     (port,) = free_ports(1)
     program, url = redis(folder / "redis", port), f"redis://{HOST}:{port}/0"
-    settings = {"WINNOW_REDIS_URL": url, "WINNOW_BUNDLE_EVERY_S": "1"} | registry_of(served_home)
+    settings = PATIENT | {"WINNOW_REDIS_URL": url, "WINNOW_BUNDLE_EVERY_S": "1"} | registry_of(served_home)
+    settings |= {"WINNOW_FEATURE_BUDGET_MS": str(1e3 * BUDGET_S)}
+
+    def own(name: str) -> dict[str, str]:
+        return {"WINNOW_REDIS_TIMEOUT_MS": "2000"} if name == "gateway" else {}  # its budget is what bounds it
+
     there = Live(httpx.Client(timeout=10), program, start(program), url)
     try:
-        with running(copy_of(served_home, folder / "home"), "five_processes", folder / "logs", settings) as platform:
+        home = copy_of(served_home, folder / "home")
+        with running(home, "five_processes", folder / "logs", settings, own) as platform:
             there.feature = platform.processes["feature"]
             there.client.base_url = httpx.URL(f"http://{HOST}:{platform.rest}")
             yield there
@@ -86,7 +99,8 @@ def test_a_click_is_in_redis_and_in_the_next_answer(live: Live) -> None:
     until(lambda: live.in_redis() == 0)
     for _ in range(10):
         live.click_and_ask()
-    assert live.in_redis() == live.clicked
+    until(lambda: live.in_redis() == live.clicked)
+    assert live.in_time()
 
 
 def test_a_frozen_redis_changes_no_answer_and_misses_nothing_when_it_thaws(live: Live) -> None:
@@ -96,6 +110,7 @@ def test_a_frozen_redis_changes_no_answer_and_misses_nothing_when_it_thaws(live:
             live.click_and_ask()
     finally:
         live.server.thaw()
+    assert live.in_time()
     until(lambda: live.in_redis() == live.clicked)
 
 
@@ -103,6 +118,7 @@ def test_a_killed_redis_changes_no_answer_and_misses_nothing_when_it_returns(liv
     live.server.kill()
     for _ in range(30):
         live.click_and_ask()
+    assert live.in_time()
     live.server = start(live.program)
     until(lambda: live.in_redis() == live.clicked)
     live.click_and_ask()
@@ -115,19 +131,31 @@ def test_while_the_feature_service_is_frozen_redis_knows_people_and_nobody_waits
     event = {"event_id": "hot-token", "type": "click", "item_id": "i2", "user_id": "hot"}
     token = live.client.post("/v1/events", json=event).json()["token"]
     live.clicked += 1
+    until(lambda: live.in_redis() == live.clicked)
     asked = {"user_id": "hot", "n": 20, "token": token}
+
+    def ask() -> dict[str, Any]:
+        began = time.monotonic()
+        answer: dict[str, Any] = live.client.post("/v1/recommendations", json=asked).json()
+        took.append(time.monotonic() - began)
+        return answer
+
+    took: list[float] = []
+    until(lambda: ask()["skipped"] == [])
+    took.clear()
+    for _ in range(10):
+        ask()
+    usual = float(np.median(took))
+    took.clear()
     assert live.feature is not None
     live.feature.suspend()
     try:
-        took = []
         for _ in range(40):
-            began = time.monotonic()
-            answer = live.client.post("/v1/recommendations", json=asked).json()
-            took.append(time.monotonic() - began)
+            answer = ask()
             assert answer["skipped"] == ["feature"]
             assert answer["token_included"] is True
             assert not {"i1", "i2"} & {item["item_id"] for item in answer["items"]}, "the clicks do not count"
-        assert sorted(took)[len(took) // 2] < BUDGET_S / 2, "everybody waits for what is down"
+        assert float(np.median(took)) < usual + BUDGET_S / 2, "everybody waits for what is down"
     finally:
         live.feature.resume()
     until(lambda: live.client.post("/v1/recommendations", json=asked).json()["skipped"] == [])

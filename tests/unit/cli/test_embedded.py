@@ -12,6 +12,7 @@ import pytest
 from cli.demo import warm
 from cli.embedded import embedded
 from services.all import Platform, Settings
+from tests.homes import PATIENT
 from tests.platform.conftest import platform_home
 from training.data.generated import World
 from winnow.home import DATASET
@@ -22,7 +23,6 @@ from winnow.types import Context, Person
 AT = Context(at=datetime(2026, 1, 31, 12, tzinfo=UTC))
 ASKED = [RecommendRequest(Person(who), n=30, context=AT) for who in ("newcomer", *(f"u{n}" for n in range(1, 31)))]
 WAIT_S = 60.0
-PATIENT = {f"WINNOW_{stage}_BUDGET_MS": "10000" for stage in ("FEATURE", "RETRIEVAL", "RANKING", "EXPLANATION")}
 
 Told = list[tuple[str, str, str]]
 
