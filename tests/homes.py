@@ -14,7 +14,7 @@ from winnow.types import Event, EventType
 
 SMALL = World(items=60, people=12, events=400, seed=5)
 STAGES = ("FEATURE", "RETRIEVAL", "RANKING", "EXPLANATION")
-PATIENT = {f"WINNOW_{budget}_BUDGET_MS": "10000" for budget in (*STAGES, "WRITE")}  # no call may last longer than WRITE
+PATIENT = {f"WINNOW_{budget}_BUDGET_MS": "10000" for budget in (*STAGES, "WRITE")}
 """Settings of a platform whose answers are looked at, not their times: a busy machine must not make a stage late."""
 
 

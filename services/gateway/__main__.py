@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.gateway.build import build, face, hot_states, remember
 from services.gateway.let_in import gate
-from services.gateway.settings import MS, Settings
+from services.gateway.settings import Settings
 from winnow.catalogue import Catalogue, Rows, follow
 from winnow.serving.connect import connect
 from winnow.serving.process import Process, start
@@ -17,11 +17,13 @@ from winnow.wire.retrieval import RetrievalClient
 
 async def process(settings: Settings) -> Process:
     own, face_tls = settings.inside("gateway"), settings.face()
-    timeout_s = settings.write_budget_ms * MS  # of calls outside any stage's budget
-    features = FeatureClient(connect(settings.feature_address, own, "feature"), timeout_s=timeout_s)
-    retrieval = RetrievalClient(connect(settings.retrieval_address, own, "retrieval"), timeout_s=timeout_s)
-    ranking = RankingClient(connect(settings.ranking_address, own, "ranking"), timeout_s=timeout_s)
-    explanation = ExplanationClient(connect(settings.explanation_address, own, "explanation"), timeout_s=timeout_s)
+    call_s = settings.call_s
+    features = FeatureClient(connect(settings.feature_address, own, "feature"), timeout_s=call_s("feature"))
+    retrieval = RetrievalClient(connect(settings.retrieval_address, own, "retrieval"), timeout_s=call_s("retrieval"))
+    ranking = RankingClient(connect(settings.ranking_address, own, "ranking"), timeout_s=call_s("ranking"))
+    explanation = ExplanationClient(
+        connect(settings.explanation_address, own, "explanation"), timeout_s=call_s("explanation")
+    )
     catalogue = Catalogue()
     stand_in = hot_states(settings)
     gateway = build(settings, catalogue, features, retrieval, ranking, explanation, stand_in)

@@ -13,6 +13,7 @@ from winnow.audit.settings import AuditSettings
 from winnow.kafka_security import KafkaSecurity
 from winnow.serving.address import Address, RedisUrl
 from winnow.serving.settings import FaceSettings
+from winnow.types import MAX_USERS
 
 MS = 1e-3
 
@@ -96,3 +97,8 @@ class Settings(AuthSettings, AuditSettings, FaceSettings, KafkaSecurity):
         """Seconds that `stage` may take for a batch of `requests`."""
         one_ms: float = getattr(self, f"{stage}_budget_ms")
         return one_ms * MS * max(1.0, requests / 4)
+
+    def call_s(self, stage: str) -> float:
+        """Seconds after which a call to the stage's service is given up, whoever makes it: never before its budget is
+        over, which a batch has a multiple of."""
+        return max(self.budget_s("write"), self.budget_s(stage, MAX_USERS))

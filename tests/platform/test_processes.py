@@ -37,6 +37,7 @@ SETTINGS = {
     "WINNOW_GRACE_S": "60",
     **PATIENT,
     "WINNOW_EXPLANATION_BUDGET_MS": str(LATE_MS),
+    "WINNOW_WRITE_BUDGET_MS": "5000",  # less than that of a stage, which keeps its own
 }
 
 pytestmark = [pytest.mark.platform, pytest.mark.slow]

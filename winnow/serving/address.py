@@ -18,6 +18,10 @@ def checked(address: str) -> str:
     host, _, port = address.rpartition(":")
     if not (host and port.isascii() and port.isdigit() and int(port) <= LAST_PORT):
         raise PydanticCustomError("address", "give host:port, for example 127.0.0.1:8080")
+    try:
+        host.strip("[]").encode("idna")  # as whoever looks it up will
+    except UnicodeError as wrong:
+        raise PydanticCustomError("address", "no host has this name: between dots are 1 to 63 letters") from wrong
     return address
 
 
