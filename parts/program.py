@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -26,7 +27,7 @@ HOST = "127.0.0.1"
 POLL_S = 0.1
 KILL_S = 5.0
 LOG_LINES = 15
-HELD: dict[int, socket.socket] = {}
+HELD: dict[int, ExitStack] = {}
 """Ports that this process keeps for programs until it ends."""
 
 Probe = Callable[[], str]
@@ -223,15 +224,16 @@ def hold(port: int) -> int:
     Linux hands a port out again as soon as nobody has it, also as the near end of somebody's connection, and a program
     may need half a minute until it listens. A socket that is bound and does not listen keeps others from being given the
     port by chance; a server that sets SO_REUSEADDR, as servers do, may listen beside it, and until one does a
-    connection is refused.
+    connection is refused. Another process could keep the same port in the same way, were there not a name that only
+    one of them can take.
     """
-    kept = socket.socket()
-    try:
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        kept.bind((HOST, port))
-    except OSError:
-        kept.close()
-        raise
-    number: int = kept.getsockname()[1]
-    HELD[number] = kept
+    with ExitStack() as kept:
+        place = kept.enter_context(socket.socket())
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind((HOST, port))
+        number: int = place.getsockname()[1]
+        if number not in HELD and sys.platform == "linux":
+            name = kept.enter_context(socket.socket(socket.AF_UNIX))
+            name.bind(f"\0winnow port {number}")  # in no file system: it goes with its process
+        HELD.setdefault(number, ExitStack()).push(kept.pop_all())
     return number

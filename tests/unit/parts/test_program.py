@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -137,6 +138,16 @@ def test_a_port_that_nobody_keeps_is_given_away() -> None:
         somebody.bind((HOST, 0))
         assert somebody.getsockname()[1] == port
         assert port_near(port) != port
+
+
+def test_two_processes_do_not_keep_the_same_port() -> None:
+    [port] = free_ports(1)
+    asking = "import sys; from parts.program import port_near; print(port_near(int(sys.argv[1])))"
+    other = subprocess.run([sys.executable, "-c", asking, str(port)], stdout=subprocess.PIPE, check=True, timeout=60)
+    assert int(other.stdout) != port
+    HELD.pop(port).close()
+    other = subprocess.run([sys.executable, "-c", asking, str(port)], stdout=subprocess.PIPE, check=True, timeout=60)
+    assert int(other.stdout) == port
 
 
 def only(port: int) -> socket.socket:
