@@ -47,7 +47,7 @@ def copied(home: Path, into: Path) -> int:
 
 
 def finished(folder: Path) -> list[Path]:
-    """Files whose writing has ended: what is in the making lies in folders that begin with a dot or a line. Those are not
+    """Files whose writing has ended: what is in the making lies in folders that begin with a dot or an underscore. Those are not
     looked into, for they may go at any moment."""
     files: list[Path] = []
     for place, folders, names in os.walk(folder):

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,28 +212,38 @@ def free_ports(n: int) -> list[int]:
 
 def port_near(wanted: int) -> int:
     """`wanted`, or any free port when another program has it; held as those of `free_ports` are."""
-    try:
-        return hold(wanted)
-    except OSError:
-        return hold(0)
+    [port] = ports_near([wanted])
+    return port
+
+
+def ports_near(wanted: Sequence[int]) -> list[int]:
+    """Each as wanted, or any free port that nobody wants; all different where what is wanted is."""
+    held: list[int | None] = []
+    for port in wanted:
+        try:
+            held.append(hold(port))
+        except OSError:
+            held.append(None)
+    return [hold(0) if port is None else port for port in held]
 
 
 def hold(port: int) -> int:
-    """Keep a port (0: any) for a program that is to listen there later. OSError when another has it.
+    """Keep a port (0: any) for a program that is to listen there later; one that this process keeps already is given again.
+    OSError when another process has it.
 
     Linux hands a port out again as soon as nobody has it, also as the near end of somebody's connection, and a program
     may need half a minute until it listens. A socket that is bound and does not listen keeps others from being given the
     port by chance; a server that sets SO_REUSEADDR, as servers do, may listen beside it, and until one does a
     connection is refused. Another process could keep the same port in the same way, were there not a name that only
-    one of them can take.
+    one of them can take. (Elsewhere nothing is kept: two sockets may not be bound to one port there.)
     """
     with ExitStack() as kept:
         place = kept.enter_context(socket.socket())
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         place.bind((HOST, port))
         number: int = place.getsockname()[1]
-        if number not in HELD and sys.platform == "linux":
+        if sys.platform == "linux" and number not in HELD:
             name = kept.enter_context(socket.socket(socket.AF_UNIX))
             name.bind(f"\0winnow port {number}")  # in no file system: it goes with its process
-        HELD.setdefault(number, ExitStack()).push(kept.pop_all())
+            HELD[number] = kept.pop_all()
     return number

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from parts.kafka import kafka
 from parts.mlflow import mlflow
-from parts.program import HOST, Program, find, port_near
+from parts.program import HOST, Program, find, ports_near
 from parts.redis import redis
 from parts.schedule import schedule
 from parts.services import INNER, environment, gateway, inner
@@ -64,7 +64,8 @@ class Stack:
             if (before.home, before.parts) != (home.absolute(), parts):
                 raise FailedPrecondition(f"another stack is up, over {before.home}; make down ends it")
             return before
-        return cls(folder.absolute(), home.absolute(), parts, {name: port_near(port) for name, port in PORTS.items()})
+        ports = dict(zip(PORTS, ports_near([*PORTS.values()]), strict=True))
+        return cls(folder.absolute(), home.absolute(), parts, ports)
 
     @classmethod
     def noted(cls, folder: Path) -> Stack | None:

@@ -13,8 +13,9 @@ from training.ingest import ingest_source
 from winnow.types import Event, EventType
 
 SMALL = World(items=60, people=12, events=400, seed=5)
-STAGES = ("FEATURE", "RETRIEVAL", "RANKING", "EXPLANATION")
-PATIENT = {f"WINNOW_{budget}_BUDGET_MS": "10000" for budget in (*STAGES, "WRITE")}
+STAGES = ("feature", "retrieval", "ranking", "explanation")
+BUDGETS = {f"{stage}_budget_ms": 20_000.0 for stage in STAGES}
+PATIENT = {f"WINNOW_{budget.upper()}_BUDGET_MS": "10000" for budget in (*STAGES, "write")}
 """Settings of a platform whose answers are looked at, not their times: a busy machine must not make a stage late."""
 
 

@@ -23,6 +23,7 @@ from services.ranking.service import RankingService
 from tests.bundles import tiny_ranking_bundle
 from tests.events import features
 from tests.gateways import Inner
+from tests.homes import BUDGETS
 from winnow.artifacts import Bundle
 from winnow.catalogue import Catalogue, catch_up
 from winnow.ports import Features, RankQuery
@@ -34,8 +35,6 @@ START = datetime(2026, 2, 1, 8, tzinfo=UTC)
 USERS, SESSIONS, ITEMS = ("u1", "u2", "new-1", "new-2"), ("s1", "s2", "s3"), 40
 PAGE = 1_000
 RESTART = 0.6  # of the events, then the service is started again
-STAGES = ("feature", "retrieval", "ranking", "explanation")
-PATIENT = {f"{stage}_budget_ms": 20_000.0 for stage in STAGES}  # answers are compared: none may lack a late stage
 
 
 @dataclass
@@ -121,7 +120,7 @@ class Shop:
         """From here on answers are logged."""
         nearby, log = Inner(), DecisionLog(self.kept, queue_bytes=2**26)
         rating = FaultyRanking(self.ranking, self.faults)
-        popular, settings = Popular(self.shows, 100), Settings(**PATIENT)
+        popular, settings = Popular(self.shows, 100), Settings(**BUDGETS)
         parts = Parts(self.service, nearby, rating, nearby, popular, settings)
         self._gateway = Gateway(parts, self.shows, settings, log, RuleBook(rules_file(settings)))
         self._logging = asyncio.create_task(log.run())

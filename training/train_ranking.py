@@ -53,7 +53,8 @@ class RankingSettings:
 
 
 LEAST_STEPS, MOST_EPOCHS = 300, 10
-LEAST_SEEN = 45_000  # a shop of 5,762 lists goes over them eight times: log loss and AUC of later moments gained with each (LOG.md)
+# A shop of 5,762 lists goes over them eight times: best by AUC and log loss of later moments (LOG.md).
+LEAST_SEEN = 45_000
 SMALLEST_BATCH = 16  # moments
 FORGETFUL = Regularisation(forget=0.7)  # on ml-1m best by far: what else it knows, it knows by heart
 PRESETS = {

@@ -90,6 +90,8 @@ class BriefWorker(Worker):
         if self._waiting or self._brief < LATELY:
             return await super().run(self._timed, work, *args)
         await asyncio.sleep(0)  # or a caller that asks again and again would leave nobody else a turn
+        if self._brief < LATELY:  # of those who came in one turn the first was long
+            return await super().run(self._timed, work, *args)
         return self._timed(work, *args)
 
     def _timed(self, work: Callable[[Unpack[Args]], T], *args: *Args) -> T:

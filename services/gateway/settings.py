@@ -99,6 +99,6 @@ class Settings(AuthSettings, AuditSettings, FaceSettings, KafkaSecurity):
         return one_ms * MS * max(1.0, requests / 4)
 
     def call_s(self, stage: str) -> float:
-        """Seconds after which a call to the stage's service is given up, whoever makes it: never before its budget is
-        over, which a batch has a multiple of."""
+        """Seconds after which a client gives up a call to the stage's service. Only calls outside any budget end by it: it
+        is not less than a write's, nor than the stage's for the largest batch."""
         return max(self.budget_s("write"), self.budget_s(stage, MAX_USERS))

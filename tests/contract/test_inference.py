@@ -194,13 +194,17 @@ def test_the_deadline_of_the_running_stage_ends_the_call(server: Server, far: di
 @pytest.mark.parametrize("kind", FAR)
 def test_calls_that_were_given_up_do_not_pile_up_on_the_server(kind: str, server: Server, bundle: Bundle) -> None:
     """The server is never told to cancel, so what nobody waits for any more is limited, and one more is refused."""
-    toil = {"x": np.zeros((2_000, WIDTH), np.float32)}
+    toil = {"x": np.zeros((8_000, WIDTH), np.float32)}  # takes far longer than anybody will wait
     few = TritonServer(server.address, most_calls=2)
     with closing(TritonHost(few, ModelRepository(server.repository), shared=kind == FAR[1], timeout_s=60.0)) as host:
         toiling = host.load(bundle, ["toiling"])["toiling"]
-        began = time.monotonic()
-        toiling.run(toil)
-        one_s = time.monotonic() - began
+
+        def toil_s() -> float:
+            began = time.monotonic()
+            toiling.run(toil)
+            return time.monotonic() - began
+
+        one_s = min(toil_s() for _ in range(3))  # a stall of the machine would count as the model's
         outcomes: list[str] = []
         together = threading.Barrier(12)
 
@@ -212,7 +216,7 @@ def test_calls_that_were_given_up_do_not_pile_up_on_the_server(kind: str, server
 
         def give_up() -> None:
             together.wait(60)
-            deadline_in(max(one_s / 4, 0.05))
+            deadline_in(max(one_s / 4, 0.02))
             try:
                 toiling.run(toil)
             except (DeadlineExceeded, ResourceExhausted, Unavailable) as lost:  # Unavailable: the breaker's
@@ -227,8 +231,8 @@ def test_calls_that_were_given_up_do_not_pile_up_on_the_server(kind: str, server
         took_s = time.monotonic() - began
         assert len(outcomes) == 12
         assert "Busy" in outcomes
-        done = -1
-        while (now := rows()) != done:  # what was given up may still be worked on
+        done, until = -1, time.monotonic() + 60
+        while (now := rows()) != done and time.monotonic() < until:  # what was given up may still be worked on
             done = now
             time.sleep(2 * one_s)
         rounds = 1 + took_s / one_s  # in which two calls each may have been taken, and a first call is a slow one

@@ -76,12 +76,6 @@ def test_neither_part_is_known_to_the_model_that_answers_it(home: Path) -> None:
     assert (subject.before("held out") & parts.calibrate).any()
 
 
-def test_a_model_without_settings_has_no_search(home: Path) -> None:
-    asked = CliRunner().invoke(app, ["optimize", "popularity", "--home", str(home)])
-    assert asked.exit_code == 2
-    assert "popularity has no settings to search" in asked.output
-
-
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_a_search_can_begin_at_a_models_own_settings(name: str) -> None:
     own = make(name).settings

@@ -19,9 +19,9 @@ def checked(address: str) -> str:
     if not (host and port.isascii() and port.isdigit() and int(port) <= LAST_PORT):
         raise PydanticCustomError("address", "give host:port, for example 127.0.0.1:8080")
     try:
-        host.strip("[]").encode("idna")  # as whoever looks it up will
+        host.strip("[]").encode("idna")  # as Python's resolver does
     except UnicodeError as wrong:
-        raise PydanticCustomError("address", "no host has this name: between dots are 1 to 63 letters") from wrong
+        raise PydanticCustomError("address", "no host can have this name") from wrong
     return address
 
 

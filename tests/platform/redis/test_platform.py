@@ -52,8 +52,10 @@ class Live:
         assert "i1" not in [item["item_id"] for item in answer.json()["items"]], "the click does not count"
 
     def in_time(self) -> bool:
-        """Whether nobody waited for what is down; a busy machine may stall once."""
-        return sorted(self.took_s)[-2] < CALL_S
+        """Whether nobody waited for what is down since this was asked; a busy machine may stall once."""
+        *usual, _ = sorted(self.took_s)
+        self.took_s.clear()
+        return max(usual) < CALL_S
 
     def in_redis(self) -> int:
         store = HotStore(self.url, 1.0)

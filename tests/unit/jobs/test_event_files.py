@@ -12,7 +12,7 @@ import pytest
 from jobs.event_files import finished
 
 
-def test_a_folder_that_goes_while_it_is_looked_for_files_hides_none_that_is_finished(
+def test_a_staging_folder_that_goes_meanwhile_hides_no_finished_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Spark writes below `_temporary`, moves what is finished, and removes the rest whoever looks."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from parts.program import HELD, HOST, Program, alive, find, free_ports, port_near, running, start
+from parts.program import HELD, HOST, Program, alive, find, free_ports, port_near, ports_near, running, start
 from winnow.errors import Unavailable
 
 PORT_RANGE = 51
@@ -140,8 +140,17 @@ def test_a_port_that_nobody_keeps_is_given_away() -> None:
         assert port_near(port) != port
 
 
+def test_a_port_that_is_wanted_stands_in_for_none_that_is_taken() -> None:
+    wanted = free_ports(2)
+    with socket.create_server((HOST, 0)) as server:
+        taken: int = server.getsockname()[1]
+        other, *same = ports_near([taken, *wanted])
+    assert same == wanted
+    assert other not in (taken, *wanted)
+
+
 def test_two_processes_do_not_keep_the_same_port() -> None:
-    [port] = free_ports(1)
+    port = next(n for n in range(20_000, 30_000) if port_near(n) == n)  # the system gives none of these away
     asking = "import sys; from parts.program import port_near; print(port_near(int(sys.argv[1])))"
     other = subprocess.run([sys.executable, "-c", asking, str(port)], stdout=subprocess.PIPE, check=True, timeout=60)
     assert int(other.stdout) != port

@@ -135,6 +135,16 @@ async def test_who_asks_again_and_again_leaves_others_their_turn(patient: float)
     worker.close()
 
 
+async def test_of_those_who_come_in_one_turn_only_the_first_can_be_long(patient: float) -> None:
+    worker = BriefWorker("test")
+    await brief(worker)
+    long = asyncio.create_task(worker.run(compute, 1.2 * patient))
+    others = [asyncio.create_task(worker.run(where)) for _ in range(20)]
+    await long
+    assert all(one.startswith("test") for one in await asyncio.gather(*others))
+    worker.close()
+
+
 async def test_nothing_passes_work_that_is_in_a_thread(patient: float) -> None:
     worker, gate = BriefWorker("test", threads=2), threading.Event()
     for _ in range(LATELY - 1):
