@@ -26,8 +26,7 @@ from cli.homes import BUILD, AsJson, Data, evaluation_home
 from cli.ingest import ingested
 from cli.models import Workshop, check_preset, retrieval_service
 from cli.stamps import Done, Stamps, code, key_of
-from winnow.errors import InvalidArgument
-from winnow.nearest import meant
+from winnow.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from training.found import Found
@@ -144,13 +143,14 @@ def measured(funnel: Funnel, models: Sequence[str], progress: Progress) -> Found
 
 def named_models(names: str) -> tuple[str, ...]:
     """The models that an option names; InvalidArgument before any work for one that there is not."""
-    from training.models.catalogue import CATALOGUE
+    from training.models.catalogue import kind_of
 
     chosen = tuple(name.strip() for name in names.split(",") if name.strip())
-    for name in chosen:
-        if name not in CATALOGUE:
-            remedy = f"{meant(name, CATALOGUE)}; there are {', '.join(CATALOGUE)}"
-            raise InvalidArgument(f"no model {name!r}{remedy}", field="--models")
+    try:
+        for name in chosen:
+            kind_of(name)
+    except NotFound as unknown:
+        raise InvalidArgument(unknown.detail, field="--models") from unknown
     return chosen
 
 

@@ -177,11 +177,15 @@ def test_a_file_that_is_no_model_is_refused(kind: str, server: Server, tmp_path:
 def test_the_deadline_of_the_running_stage_ends_the_call(server: Server, far: dict[str, Model]) -> None:
     server.running.freeze()
     try:
-        deadline_in(0.3)
-        began = time.monotonic()
-        with pytest.raises(DeadlineExceeded):
-            far["mixing"].run(mixing(1))
-        assert 0.25 < time.monotonic() - began < 5
+        waited = []
+        for _ in range(2):  # the machine may stall in one of them
+            deadline_in(0.3)
+            began = time.monotonic()
+            with pytest.raises(DeadlineExceeded):
+                far["mixing"].run(mixing(1))
+            waited.append(time.monotonic() - began)
+        assert min(waited) > 0.25
+        assert min(waited) < 1.5
         deadline_in(0.0)
         with pytest.raises(DeadlineExceeded, match="no time left"):
             far["mixing"].run(mixing(1))
@@ -238,7 +242,13 @@ def test_calls_that_were_given_up_do_not_pile_up_on_the_server(kind: str, server
         rounds = 1 + took_s / one_s  # in which two calls each may have been taken, and a first call is a slow one
         assert done - before <= (2 * rounds + 2) * len(toil["x"])
         time.sleep(1.1)  # the breaker's
-        toiling.run({"x": toil["x"][:1]})
+
+        def light_s() -> float:
+            began = time.monotonic()
+            toiling.run({"x": toil["x"][:1]})
+            return time.monotonic() - began
+
+        assert min(light_s() for _ in range(3)) < one_s, "the server still works for those who gave up"
 
 
 def test_a_server_survives_callers_that_give_up_all_the_time(server: Server, far: dict[str, TritonModel]) -> None:

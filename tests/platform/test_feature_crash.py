@@ -87,13 +87,13 @@ def test_what_was_acknowledged_is_there_once_after_kills_at_random(tmp_path: Pat
     acknowledged: set[str] = set()
     interrupted = 0
     for _ in range(KILLS):
-        todo = [f"{n}" for n in range(EVENTS_SENT) if f"{n}" not in acknowledged]
+        unsaid = [f"{n}" for n in range(EVENTS_SENT) if f"{n}" not in acknowledged]
         service = Service(home, acknowledged, dies_of=1 + chance.randrange(MOST))
         with suppress(BrokenPipeError):
-            for event_id in todo:
+            for event_id in unsaid:
                 service.send(event_id)
         service.end()
-        interrupted += not acknowledged.issuperset(todo)
+        interrupted += not acknowledged.issuperset(unsaid)
         found = recorded(home, imported)
         assert acknowledged <= set(found), "an acknowledged event is lost"
         assert len(found) == len(set(found)), "an event is there twice"

@@ -19,6 +19,7 @@ from services.gateway.build import face
 from services.retrieval.build import load_bundle
 from services.retrieval.bundle import load as load_for_serving
 from services.retrieval.bundle import no_history
+from tests.homes import BUDGETS
 from tests.training.worlds import START_S, dataset_of
 from training.dataset import Dataset
 from training.item_images import ItemImages, said
@@ -208,8 +209,7 @@ def test_a_bundle_that_says_another_width_than_its_tower_reads_is_refused(
 @asynccontextmanager
 async def running(home: Path, bundle: Bundle) -> AsyncIterator[httpx.AsyncClient]:
     """All services in this process over a bundle, and REST."""
-    budgets = {f"{stage}_budget_ms": 20_000.0 for stage in ("feature", "retrieval", "ranking", "explanation")}
-    settings = Settings(home=home, **budgets)  # type: ignore[arg-type]
+    settings = Settings(home=home, **BUDGETS)  # type: ignore[arg-type]
     platform = Platform(settings)
     following = asyncio.create_task(follow(platform.catalogue, platform.feature, platform.changed, every_s=0.1))
     await asyncio.wait_for(platform.catalogue.complete.wait(), 10)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from winnow.errors import InvalidArgument, NotFound
+from winnow.nearest import meant
 
 if TYPE_CHECKING:
     from training.models.contract import Model
@@ -37,7 +38,7 @@ CATALOGUE: dict[str, str] = {
 def kind_of(name: str) -> type[Model]:
     """The class of a model; NotFound with the names there are."""
     if name not in CATALOGUE:
-        raise NotFound(f"no model {name!r}; there are {', '.join(CATALOGUE)}", field="model")
+        raise NotFound(f"no model {name!r}{meant(name, CATALOGUE)}; there are {', '.join(CATALOGUE)}", field="model")
     module, _, attribute = CATALOGUE[name].partition(":")
     found: type[Model] = getattr(import_module(module), attribute)
     return found

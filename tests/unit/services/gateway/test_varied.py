@@ -23,6 +23,7 @@ from services.gateway.settings import Settings
 from services.gateway.varied import PLACES, Varied, Wish
 from tests.bundles import STATS_AT
 from tests.gateways import Inner
+from tests.homes import BUDGETS, STAGES
 from tests.retrievals import Shop
 from tests.wirings import over_grpc
 from winnow.catalogue import Catalogue
@@ -112,8 +113,7 @@ class World(Inner):
         return Predictions(np.zeros((len(rows), 3), np.float32), self.scores[rows], "k")
 
     def gateway(self, **chosen: Any) -> Gateway:
-        budgets = {f"{stage}_budget_ms": 20_000.0 for stage in ("feature", "retrieval", "ranking", "explanation")}
-        return build(Settings(**budgets, **chosen), self.catalogue, self, self, self, self)
+        return build(Settings(**BUDGETS, **chosen), self.catalogue, self, self, self, self)
 
     def answer(self, ask: dict[str, Any] | None = None, **chosen: Any) -> Answer:
         return asyncio.run(one(self.gateway(**chosen), **ask or {}))
@@ -227,17 +227,13 @@ async def test_near_and_over_grpc_the_answers_are_equal(name: str) -> None:
     world = World.of(7)
     here = world.gateway(**ONES[name])
     async with AsyncExitStack() as stack:
-        far = [await stack.enter_async_context(over_grpc(part, world)) for part in PARTS]
+        far = [await stack.enter_async_context(over_grpc(part, world)) for part in STAGES]
         platform = build(Settings(**BUDGETS, **ONES[name]), world.catalogue, *far)
         there = await stack.enter_async_context(over_grpc("gateway", platform))
         for ask in ({}, {"offset": 10}, {"diversity": 0.9}, {"diversity": 0.0}):
             near, distant = await one(here, **ask), await one(there, **ask)
             assert ids(near) == ids(distant)
             assert near.skipped == distant.skipped == ()
-
-
-PARTS = ("feature", "retrieval", "ranking", "explanation")
-BUDGETS = {f"{part}_budget_ms": 20_000.0 for part in PARTS}
 
 
 def test_vectors_are_asked_for_only_where_a_stage_compares_and_go_no_further() -> None:
